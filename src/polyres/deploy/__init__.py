@@ -1,0 +1,5 @@
+"""Deployment: models made plain, exported, and run."""
+
+from polyres.deploy.fuse import FusedModel, fuse
+
+__all__ = ["FusedModel", "fuse"]

@@ -1,0 +1,34 @@
+"""The encoder contract: a picture becomes features of the same size, and no encoder knows of a scale."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module, ABC):
+    """Maps a normalised picture (N, ``in_channels``, H, W) to features (N, ``out_channels``, H, W).
+
+    Attributes:
+        in_channels: channels of the picture.
+        out_channels: channels of the features; all that an upsampler needs to know.
+        multiple_of: H and W must be multiples of this. Callers pad and crop; :class:`polyres.SRModel` does.
+        minimum_size: H and W must be at least this; callers pad here too.
+        padding: how such padding must continue the picture for the encoder to work as published:
+            ``"reflect"`` mirrors about the edge pixel, ``"symmetric"`` repeats it.
+        context: radius in pixels beyond which no input changes a feature; None if every pixel may
+            (global statistics, or attention whose reach is the whole picture).
+    """
+
+    in_channels: int
+    out_channels: int
+    multiple_of: int = 1
+    minimum_size: int = 1
+    padding: ClassVar[Literal["reflect", "symmetric"]] = "reflect"
+    context: int | None
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> Tensor:
+        """Features (N, ``out_channels``, H, W) of ``image`` (N, ``in_channels``, H, W)."""

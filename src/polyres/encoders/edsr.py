@@ -1,0 +1,51 @@
+"""EDSR: residual blocks without normalisation (Lim et al., "Enhanced Deep Residual Networks", 2017)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from polyres.encoders.base import Encoder
+from polyres.layers.blocks import conv3x3
+
+
+class ResidualBlock(nn.Module):
+    """``x + residual_scale * conv(relu(conv(x)))``, (N, C, H, W) to the same shape."""
+
+    def __init__(self, channels: int, residual_scale: float) -> None:
+        super().__init__()
+        self.residual_scale = residual_scale
+        self.conv1 = conv3x3(channels, channels)
+        self.conv2 = conv3x3(channels, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The block's output."""
+        residual = self.conv2(torch.relu(self.conv1(features)))
+        return features + (residual if self.residual_scale == 1 else residual * self.residual_scale)
+
+
+class EDSR(Encoder):
+    """A head, a chain of residual blocks, a closing convolution and a long skip.
+
+    Args:
+        channels: width of the features (64 baseline, 256 large).
+        blocks: residual blocks (16 baseline, 32 large).
+        residual_scale: factor on each residual (0.1 keeps the large network stable).
+        in_channels: channels of the picture.
+    """
+
+    def __init__(
+        self, channels: int = 64, blocks: int = 16, residual_scale: float = 1.0, in_channels: int = 3
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, channels
+        self.context = 2 + 2 * blocks  # one pixel for each 3x3 convolution
+        self.head = conv3x3(in_channels, channels)
+        self.body = nn.Sequential(*(ResidualBlock(channels, residual_scale) for _ in range(blocks)))
+        self.tail = conv3x3(channels, channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Features (N, ``channels``, H, W)."""
+        shallow = self.head(image)
+        features: Tensor = self.tail(self.body(shallow)) + shallow
+        return features

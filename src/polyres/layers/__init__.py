@@ -1,0 +1,1 @@
+"""Blocks that encoders and upsamplers share: no names, no scales, no networks."""

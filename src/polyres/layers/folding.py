@@ -1,0 +1,46 @@
+"""Folding: re-parameterised modules become the plain modules that compute the same, for deployment.
+
+A module that is larger in training than it needs to be at inference implements :class:`Foldable`. A
+parametrised weight (``torch.nn.utils.parametrize``) needs nothing: :func:`fold` stores its current value.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Protocol, TypeVar, runtime_checkable
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@runtime_checkable
+class Foldable(Protocol):
+    """The one idiom of re-parameterisation."""
+
+    def folded(self) -> nn.Module:
+        """A new module that equals this one in eval mode and shares no storage with it."""
+        ...
+
+
+def fold(module: nn.Module) -> nn.Module:
+    """A deep copy of ``module`` in eval mode with every :class:`Foldable` and parametrised weight made plain.
+
+    The argument is left as it is, bit for bit. Gradients are off in the result.
+    """
+    result = _fold_children(module.folded() if isinstance(module, Foldable) else copy.deepcopy(module))
+    return result.eval().requires_grad_(False)
+
+
+def _fold_children(module: M) -> M:
+    """``module`` itself, with its parametrised tensors stored and its foldable descendants replaced."""
+    if parametrize.is_parametrized(module):
+        for name in list(module.parametrizations):  # type: ignore[union-attr, arg-type]
+            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+    for name, child in module.named_children():
+        if name == "parametrizations":
+            continue
+        folded = child.folded() if isinstance(child, Foldable) else child
+        setattr(module, name, _fold_children(folded))
+    return module

@@ -1,0 +1,34 @@
+"""Padding a picture to the size that a network needs, whatever its own size."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Mode = Literal["reflect", "symmetric"]
+
+
+def pad_to(image: Tensor, multiple_of: int, minimum_size: int = 1, mode: Mode = "reflect") -> Tensor:
+    """``image`` (N, C, H, W) continued right and below until H and W are multiples and large enough.
+
+    ``"reflect"`` mirrors about the edge pixel, ``"symmetric"`` repeats it. A picture smaller than the padding is
+    mirrored back and forth, so that any size from 1x1 works.
+    """
+    for axis in (-2, -1):
+        size = image.shape[axis]
+        target = -(-max(size, minimum_size) // multiple_of) * multiple_of
+        if target != size:
+            image = image.index_select(axis, _mirrored(size, target, mode, image.device))
+    return image
+
+
+def _mirrored(size: int, target: int, mode: Mode, device: torch.device) -> Tensor:
+    """Source indices of ``target`` pixels when ``size`` of them are mirrored back and forth."""
+    index = torch.arange(target, device=device)
+    if mode == "symmetric":
+        index = index % (2 * size)
+        return torch.minimum(index, 2 * size - 1 - index)
+    index = index % max(2 * size - 2, 1)
+    return torch.minimum(index, 2 * size - 2 - index) if size > 1 else index * 0
