@@ -1,0 +1,54 @@
+"""Picture files of a data set as arrays: which files count, and how they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from polyres.errors import DataError, PictureError
+
+#: Endings, in lower case, of the files that a data set is made of; everything else in its folders is ignored.
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+#: Pillow's names of the 8-bit kinds that mean the same pixels when read as RGB.
+_MODES = frozenset({"1", "L", "P", "RGB"})
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """The picture files directly in ``folder``, by name; hidden files are left out.
+
+    Raises:
+        DataError: ``folder`` is not a folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"'{folder}' is not a folder of pictures; give the path of an existing one")
+    return sorted(p for p in folder.iterdir() if _is_picture(p))
+
+
+def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
+    """The picture at ``path`` as (H, W, 3) uint8; grey is repeated in the three channels.
+
+    Raises:
+        PictureError: missing, damaged, not a picture, or with transparency or more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+            if mode in _MODES and "transparency" not in image.info:
+                return np.array(image.convert("RGB"))
+    except FileNotFoundError:
+        raise PictureError(f"there is no picture at '{path}'") from None
+    except UnidentifiedImageError:
+        raise PictureError(f"'{path}' is not a picture that can be read, whatever its name says") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise PictureError(f"'{path}' cannot be read: {error}") from error
+    raise PictureError(
+        f"'{path}' is of mode {mode}; measuring needs 8-bit RGB or grey without transparency: convert it first"
+    )
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
