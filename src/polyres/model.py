@@ -20,7 +20,9 @@ class PartConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(description="name in the table of encoders or upsamplers")
-    options: dict[str, Any] = Field(default_factory=dict, description="options on top of the named entry's own")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="options on top of the named entry's own"
+    )
 
 
 class ModelConfig(BaseModel):
@@ -31,7 +33,8 @@ class ModelConfig(BaseModel):
     encoder: PartConfig = Field(description="what turns the picture into features")
     upsampler: PartConfig = Field(description="what turns features into the enlarged picture")
     mean: tuple[float, ...] = Field(
-        default=(0.0,), description="subtracted from the input and added to the output; per channel or one for all"
+        default=(0.0,),
+        description="subtracted from the input and added to the output; per channel or one for all",
     )
     value_range: float = Field(default=1.0, gt=0, description="the network works on [0, value_range]")
 
@@ -99,7 +102,9 @@ def build(config: ModelConfig) -> SRModel:
     return SRModel(encoder, upsampler, mean=config.mean, value_range=config.value_range, config=config)
 
 
-def prepare(image: Tensor, encoder: Encoder, mean: tuple[float, ...], value_range: float) -> tuple[Tensor, Tensor]:
+def prepare(
+    image: Tensor, encoder: Encoder, mean: tuple[float, ...], value_range: float
+) -> tuple[Tensor, Tensor]:
     """``image`` padded for ``encoder`` and scaled to the range: as the upsampler takes it, and less the mean."""
     padded = pad_to(image, encoder.multiple_of, encoder.minimum_size, encoder.padding)
     if any(mean):

@@ -43,7 +43,9 @@ class Scale:
             return cls(cls.of(value[0]).y, cls.of(value[1]).x)
         factor = _fraction(value)
         if not 0 < factor <= MAX_SCALE:
-            raise ScaleError(f"a scale is above 0 and at most {MAX_SCALE}, such as 2, 2.5 or 5/2; got {value}")
+            raise ScaleError(
+                f"a scale is above 0 and at most {MAX_SCALE}, such as 2, 2.5 or 5/2; got {value}"
+            )
         return cls(factor, factor)
 
     @property

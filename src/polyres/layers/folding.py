@@ -7,7 +7,7 @@ parametrised weight (``torch.nn.utils.parametrize``) needs nothing: :func:`fold`
 from __future__ import annotations
 
 import copy
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -24,13 +24,14 @@ class Foldable(Protocol):
         ...
 
 
-def fold(module: nn.Module) -> nn.Module:
+def fold(module: M) -> M:
     """A deep copy of ``module`` in eval mode with every :class:`Foldable` and parametrised weight made plain.
 
     The argument is left as it is, bit for bit. Gradients are off in the result.
     """
-    result = _fold_children(module.folded() if isinstance(module, Foldable) else copy.deepcopy(module))
-    return result.eval().requires_grad_(False)
+    plain = module.folded() if isinstance(module, Foldable) else copy.deepcopy(module)
+    # What folds to something else publishes the same attributes, so the caller's type still holds.
+    return cast(M, _fold_children(plain).eval().requires_grad_(False))
 
 
 def _fold_children(module: M) -> M:

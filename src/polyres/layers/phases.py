@@ -96,7 +96,9 @@ class PhaseConv(nn.Conv2d):
         bias: whether there is one.
     """
 
-    def __init__(self, in_channels: int, rows: int, scale: Scale, kernel_size: int = 3, bias: bool = True) -> None:
+    def __init__(
+        self, in_channels: int, rows: int, scale: Scale, kernel_size: int = 3, bias: bool = True
+    ) -> None:
         (qy, qx), (py, px) = scale.period, scale.phases
         window = (qy + kernel_size - 1, qx + kernel_size - 1)
         super().__init__(in_channels, rows * py * px, window, stride=(qy, qx), bias=bias)

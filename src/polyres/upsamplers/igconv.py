@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from polyres.errors import ScaleError
 from polyres.layers.phases import PhaseConv, embed, phase_conv2d
 from polyres.scale import Scale, ScaleLike
-from polyres.upsamplers.base import Base, FixedUpsampler, Upsampler, add_base
+from polyres.upsamplers.base import FixedUpsampler, Upsampler, add_base
 from polyres.upsamplers.igsample import IGSample
 from polyres.upsamplers.kernels import KernelField, symmetrise
 
@@ -64,13 +64,18 @@ class IGConv(Upsampler):
         super().__init__()
         if kernel_size % 2 == 0 or not sample_kernel_size % 2 or sample_kernel_size > kernel_size:
             raise ValueError(
-                f"kernel_size must be odd, and sample_kernel_size odd and no larger; got {kernel_size}, {sample_kernel_size}"
+                "kernel_size must be odd, and sample_kernel_size odd and no larger; "
+                f"got {kernel_size} and {sample_kernel_size}"
             )
         self.in_channels, self.out_channels = in_channels, out_channels
         self.geometric, self.base = geometric, base
-        reach = {"none": 0, "nearest": 1, "bilinear": 1, "sample": None}[base]  # learned offsets have no bound
+        reach = {"none": 0, "nearest": 1, "bilinear": 1, "sample": None}[
+            base
+        ]  # learned offsets have no bound
         self.context = None if reach is None else max(kernel_size // 2, reach)
-        self.kernels = KernelField(in_channels, out_channels, kernel_size, width, hidden_layers, max_scale=max_scale)
+        self.kernels = KernelField(
+            in_channels, out_channels, kernel_size, width, hidden_layers, max_scale=max_scale
+        )
         self.sampler: IGSample | None = None
         if base == "sample":
             self.sampler = IGSample(

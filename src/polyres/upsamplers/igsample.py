@@ -40,7 +40,14 @@ class IGSample(nn.Module):
         super().__init__()
         self.rows = 4 * colours
         self.kernels = KernelField(
-            in_channels, self.rows, kernel_size, 2 * width, hidden_layers, 2, last_bias=False, max_scale=max_scale
+            in_channels,
+            self.rows,
+            kernel_size,
+            2 * width,
+            hidden_layers,
+            2,
+            last_bias=False,
+            max_scale=max_scale,
         )
         self._initialise(colours)
 

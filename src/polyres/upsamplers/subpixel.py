@@ -104,7 +104,9 @@ class SPConvPlus(PerScale):
 class DirectHead(FixedUpsampler):
     """SPConv at one scale."""
 
-    def __init__(self, in_channels: int, out_channels: int, scale: Scale, kernel_size: int, base: Base) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, scale: Scale, kernel_size: int, base: Base
+    ) -> None:
         super().__init__()
         self.scale, self.base = scale, base
         self.context = max(kernel_size // 2, 1 if base != "none" else 0)
