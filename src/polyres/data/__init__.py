@@ -6,4 +6,13 @@ from polyres.data.pairs import Pair, crop_to_fit
 from polyres.data.resampling import KERNELS
 from polyres.data.resize import resize
 
-__all__ = ["EXTENSIONS", "KERNELS", "Pair", "crop_to_fit", "find_pairs", "list_pictures", "read_rgb", "resize"]
+__all__ = [
+    "EXTENSIONS",
+    "KERNELS",
+    "Pair",
+    "crop_to_fit",
+    "find_pairs",
+    "list_pictures",
+    "read_rgb",
+    "resize",
+]

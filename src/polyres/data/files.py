@@ -36,8 +36,10 @@ def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
     """
     try:
         with Image.open(path) as image:
-            mode = image.mode
-            if mode in _MODES and "transparency" not in image.info:
+            mode = f"{image.mode} with transparency" if "transparency" in image.info else image.mode
+            # Pillow would read 16 bits a channel silently as 8; the raw mode of the encoded data tells.
+            mode = next((f"16-bit {mode}" for tile in image.tile if ";16" in str(tile[-1])), mode)
+            if mode in _MODES:
                 return np.array(image.convert("RGB"))
     except FileNotFoundError:
         raise PictureError(f"there is no picture at '{path}'") from None
@@ -46,7 +48,7 @@ def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise PictureError(f"'{path}' cannot be read: {error}") from error
     raise PictureError(
-        f"'{path}' is of mode {mode}; measuring needs 8-bit RGB or grey without transparency: convert it first"
+        f"'{path}' is {mode}; measuring needs 8-bit RGB or grey without transparency: convert it first"
     )
 
 

@@ -51,10 +51,19 @@ def find_pairs(folder: Path, scales: Iterable[Scale]) -> list[Pair]:
 def _set_in(folder: Path, scales: Sequence[Scale]) -> list[Pair]:
     """The pairs of the set that ``folder`` itself is, or none; DIV2K's folder counts as one set a prefix."""
     name = folder.resolve().name
-    highs = [(p, m["prefix"]) for p in sorted(folder.iterdir()) if (m := _HIGH_FOLDER.fullmatch(p.name)) and p.is_dir()]
+    highs = [
+        (p, m["prefix"])
+        for p in sorted(folder.iterdir())
+        if (m := _HIGH_FOLDER.fullmatch(p.name)) and p.is_dir()
+    ]
     if highs:
         _refuse_twins({prefix or name: p for p, prefix in highs}, [p for p, _ in highs])
-        return [pair for p, prefix in highs for s in scales for pair in _from_folders(p, prefix, prefix or name, s)]
+        return [
+            pair
+            for p, prefix in highs
+            for s in scales
+            for pair in _from_folders(p, prefix, prefix or name, s)
+        ]
     if any(_SELFEXSR.fullmatch(path.stem) for path in _selfexsr_files(folder)):
         return [pair for scale in scales for pair in _from_suffixes(folder, name, scale)]
     pictures = _by_stem(folder)
@@ -68,10 +77,17 @@ def _from_folders(high: Path, prefix: str | None, group: str, scale: Scale) -> l
         raise DataError(f"'{high}' holds no pictures; it should hold the HR pictures of {group}")
     text = _text(scale)
     stem = f"{prefix}_LR_bicubic" if prefix else "LR_bicubic"
-    for low in (high.parent / stem / f"X{text}", high.parent / stem / f"x{text}", high.parent / f"LRbicx{text}"):
+    for low in (
+        high.parent / stem / f"X{text}",
+        high.parent / stem / f"x{text}",
+        high.parent / f"LRbicx{text}",
+    ):
         if low.is_dir():
             # A picture called "abcx4" whose LR bears the same name must not lose its ending.
-            lows = {name if name in pictures else name.removesuffix(f"x{text}"): p for name, p in _by_stem(low).items()}
+            lows = {
+                name if name in pictures else name.removesuffix(f"x{text}"): p
+                for name, p in _by_stem(low).items()
+            }
             _refuse_twins(lows, list_pictures(low))
             _refuse_unpaired(pictures, lows, high, low)
             return [Pair(group, name, scale, path, lows[name]) for name, path in pictures.items()]
@@ -86,7 +102,9 @@ def _from_suffixes(folder: Path, group: str, scale: Scale) -> list[Pair]:
         if match and match["scale"] == _text(scale):
             found[match["kind"].upper()][match["name"]] = path
     if not found["HR"]:
-        raise DataError(f"'{folder}' holds no pictures called ..._SRF_{_text(scale)}_HR; leave out scale {scale}")
+        raise DataError(
+            f"'{folder}' holds no pictures called ..._SRF_{_text(scale)}_HR; leave out scale {scale}"
+        )
     _refuse_unpaired(found["HR"], found["LR"], folder, folder)
     return [Pair(group, name, scale, path, found["LR"][name]) for name, path in found["HR"].items()]
 
@@ -117,7 +135,9 @@ def _refuse_unpaired(
         lonely = [str(path) for name, path in ours.items() if name not in theirs]
         if lonely:
             more = f" and {len(lonely) - _NAMED} more" if len(lonely) > _NAMED else ""
-            raise DataError(f"no partner in '{folder}' for {', '.join(lonely[:_NAMED])}{more}: complete or remove them")
+            raise DataError(
+                f"no partner in '{folder}' for {', '.join(lonely[:_NAMED])}{more}: complete or remove them"
+            )
 
 
 def _text(scale: Scale) -> str:

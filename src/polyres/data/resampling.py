@@ -54,7 +54,7 @@ def _cubic(n: Float, d: int) -> Float:
 
 def _linear(n: Float, d: int) -> Float:
     """The triangle, times ``d``."""
-    return np.maximum(d - np.abs(n), 0.0)
+    return np.asarray(np.maximum(d - np.abs(n), 0.0))
 
 
 def _box(n: Float, d: int) -> Float:
@@ -107,7 +107,9 @@ class Axis:
 
     def apply_rows(self, planes: Float) -> Float:
         """``planes`` (..., length, W) float64 -> (..., outputs, W), not rounded."""
-        parts = [np.matmul(b.matrix, planes[..., b.first : b.last, :]) / b.total[:, None] for b in self.blocks]
+        parts = [
+            np.matmul(b.matrix, planes[..., b.first : b.last, :]) / b.total[:, None] for b in self.blocks
+        ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-2)
 
     def apply_columns(self, planes: Float) -> Float:
@@ -147,7 +149,9 @@ def axis(length: int, outputs: int, factor: Fraction, kernel: str, antialias: bo
 def find_kernel(name: str) -> Kernel:
     """The kernel called ``name``, or an error that lists them."""
     if name not in KERNELS:
-        raise UnknownNameError(f"no kernel is called '{name}'; there are {', '.join(KERNELS)}.{nearest(name, KERNELS)}")
+        raise UnknownNameError(
+            f"no kernel is called '{name}'; there are {', '.join(KERNELS)}.{nearest(name, KERNELS)}"
+        )
     return KERNELS[name]
 
 

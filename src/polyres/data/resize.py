@@ -57,7 +57,7 @@ def resize(
         UnknownNameError: an unknown kernel, edge or quantise rule.
     """
     depth = _depth(picture, quantise)
-    plan = plan_axes(*picture.shape[:2], scale, size, kernel, antialias, edge)
+    plan = plan_axes(picture.shape[0], picture.shape[1], scale, size, kernel, antialias, edge)
     planes = np.ascontiguousarray(_channels_first(picture), dtype=np.float64)
     for place, (name, weights) in enumerate(plan):
         planes = weights.apply_rows(planes) if name == "rows" else weights.apply_columns(planes)
@@ -109,7 +109,9 @@ def _depth(picture: npt.NDArray[Any], quantise: Quantise) -> int | None:
     if quantise not in ("each", "once", "never"):
         raise UnknownNameError(f"quantise is 'each', 'once' or 'never'; got '{quantise}'")
     if picture.ndim not in (2, 3) or not picture.size:
-        raise PictureError(f"resize takes a picture (H, W) or (H, W, C) that is not empty; got shape {picture.shape}")
+        raise PictureError(
+            f"resize takes a picture (H, W) or (H, W, C) that is not empty; got shape {picture.shape}"
+        )
     if picture.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
         raise PictureError(f"resize takes uint8, uint16, float32 or float64; got {picture.dtype}")
     if picture.dtype.kind == "f" or quantise == "never":

@@ -4,4 +4,14 @@ from polyres.metrics.colour import quantise, to_full_range_y, to_y
 from polyres.metrics.fidelity import psnr, ssim
 from polyres.metrics.protocol import PROTOCOLS, Protocol, Scores, find_protocol
 
-__all__ = ["PROTOCOLS", "Protocol", "Scores", "find_protocol", "psnr", "quantise", "ssim", "to_full_range_y", "to_y"]
+__all__ = [
+    "PROTOCOLS",
+    "Protocol",
+    "Scores",
+    "find_protocol",
+    "psnr",
+    "quantise",
+    "ssim",
+    "to_full_range_y",
+    "to_y",
+]

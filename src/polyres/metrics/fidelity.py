@@ -46,7 +46,9 @@ def ssim(result: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float = 25
     """
     a, b = _same(result, reference)
     if min(a.shape[:2]) < SSIM_WINDOW:
-        raise DataError(f"SSIM needs at least {SSIM_WINDOW}×{SSIM_WINDOW} pixels; got {a.shape[1]}×{a.shape[0]}")
+        raise DataError(
+            f"SSIM needs at least {SSIM_WINDOW}×{SSIM_WINDOW} pixels; got {a.shape[1]}×{a.shape[0]}"
+        )
     if a.ndim == 2:
         return _ssim_plane(a, b, peak)
     return float(np.mean([_ssim_plane(a[..., c], b[..., c], peak) for c in range(a.shape[2])]))
@@ -62,7 +64,8 @@ def _ssim_plane(a: Float, b: Float, peak: float) -> float:
 
 def _smooth(planes: Float) -> Float:
     """Gaussian mean of (N, H, W) at the positions inside: (N, H - 10, W - 10)."""
-    return _smooth_rows(_smooth_rows(planes).swapaxes(1, 2)).swapaxes(1, 2)
+    across = _smooth_rows(planes).swapaxes(1, 2)
+    return np.swapaxes(_smooth_rows(across), 1, 2)
 
 
 def _smooth_rows(planes: Float) -> Float:
@@ -88,5 +91,7 @@ def _band() -> Float:
 def _same(result: npt.NDArray[Any], reference: npt.NDArray[Any]) -> tuple[Float, Float]:
     """Both as float64, refused unless of one shape and not empty."""
     if result.shape != reference.shape or not result.size:
-        raise DataError(f"a metric compares two pictures of one shape; got {result.shape} and {reference.shape}")
+        raise DataError(
+            f"a metric compares two pictures of one shape; got {result.shape} and {reference.shape}"
+        )
     return np.asarray(result, dtype=np.float64), np.asarray(reference, dtype=np.float64)

@@ -23,7 +23,10 @@ Colour: TypeAlias = Literal["y", "y-rounded", "y-full", "rgb"]
 
 _PLANES: dict[str, tuple[Callable[[npt.NDArray[Any]], Float], str]] = {
     "y": (to_y, "BT.601 luma (limited range, not rounded)"),
-    "y-rounded": (lambda picture: quantise(to_y(picture)), "BT.601 luma (limited range, rounded to integers)"),
+    "y-rounded": (
+        lambda picture: quantise(to_y(picture)),
+        "BT.601 luma (limited range, rounded to integers)",
+    ),
     "y-full": (to_full_range_y, "BT.601 luma in full range (not rounded)"),
     "rgb": (lambda picture: np.asarray(picture, dtype=np.float64), "RGB (SSIM: mean of the three channels)"),
 }
@@ -77,7 +80,9 @@ class Protocol:
 
     def border(self, scale: Scale) -> tuple[int, int]:
         """Pixels shaved (from top and bottom, from left and right) at ``scale``."""
-        rows, columns = (self.shave_scales * math.ceil(factor) + self.shave_pixels for factor in (scale.y, scale.x))
+        rows, columns = (
+            self.shave_scales * math.ceil(factor) + self.shave_pixels for factor in (scale.y, scale.x)
+        )
         return rows, columns
 
     def planes(self, picture: npt.NDArray[Any]) -> Float:
@@ -92,7 +97,9 @@ class Protocol:
         """
         values = np.asarray(result, dtype=np.float64) * 255
         if not np.isfinite(values).all():
-            raise DataError("the result holds values that are not finite (NaN or infinity): it cannot be measured")
+            raise DataError(
+                "the result holds values that are not finite (NaN or infinity): it cannot be measured"
+            )
         return quantise(values) if self.quantise else np.clip(values, 0, 255)
 
     def score(
@@ -126,7 +133,11 @@ class Protocol:
         parts = [{0: "", 1: "s"}.get(self.shave_scales, f"{self.shave_scales}s")]
         parts += [str(self.shave_pixels)] if self.shave_pixels else []
         text = " + ".join(part for part in parts if part)
-        return f"{text} pixels shaved from every border (s = the scale, rounded up)" if text else "nothing shaved"
+        return (
+            f"{text} pixels shaved from every border (s = the scale, rounded up)"
+            if text
+            else "nothing shaved"
+        )
 
 
 #: The protocols that have names; ``paper-y`` is the one of nearly every table in the literature.
@@ -148,5 +159,7 @@ def find_protocol(name: str) -> Protocol:
     """
     if name not in PROTOCOLS:
         known = ", ".join(PROTOCOLS)
-        raise UnknownNameError(f"no protocol is called '{name}'; there are {known}.{nearest(name, PROTOCOLS)}")
+        raise UnknownNameError(
+            f"no protocol is called '{name}'; there are {known}.{nearest(name, PROTOCOLS)}"
+        )
     return PROTOCOLS[name]
