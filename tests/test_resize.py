@@ -202,7 +202,11 @@ def test_the_tensor_version_is_the_same_operator():
 
     picture = np.random.default_rng(7).random((33, 20, 3))
     image = torch.from_numpy(picture).permute(2, 0, 1).unsqueeze(0)
-    for options in ({"scale": "1/3"}, {"scale": "5/2", "edge": "repeat"}, {"size": (7, 41), "kernel": "lanczos"}):
+    for options in (
+        {"scale": "1/3"},
+        {"scale": "5/2", "edge": "repeat"},
+        {"size": (7, 41), "kernel": "lanczos"},
+    ):
         with torch.inference_mode():  # fills the cache; a gradient must still pass afterwards
             result = resize_tensor(image, **options)
         np.testing.assert_allclose(result[0].permute(1, 2, 0), resize(picture, **options), atol=1e-12)

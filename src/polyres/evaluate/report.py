@@ -24,7 +24,7 @@ class Row(BaseModel):
         ssim: at most 1, or None if it was left out.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     model: str
     group: str
@@ -57,7 +57,7 @@ class Report(BaseModel):
         version: of polyres.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     protocol: str
     definition: str
