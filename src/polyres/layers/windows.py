@@ -1,0 +1,61 @@
+"""Windows: cutting features (N, H, W, C) into tiles of tokens, and which tokens may see each other after a shift."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+#: Height and width of a window in pixels.
+Size = tuple[int, int]
+
+#: Added to the attention logits of tokens that must not see each other (the published value; finite, so that
+#: half precision has no infinities to subtract).
+BLOCKED = -100.0
+
+
+def partition(features: Tensor, size: Size) -> Tensor:
+    """Windows (N * windows, h * w, C) of ``features`` (N, H, W, C), row by row; H and W are multiples of ``size``."""
+    count, height, width, channels = features.shape
+    h, w = size
+    tiles = features.reshape(count, height // h, h, width // w, w, channels)
+    return tiles.transpose(2, 3).reshape(-1, h * w, channels)
+
+
+def merge(windows: Tensor, size: Size, height: int, width: int) -> Tensor:
+    """Features (N, ``height``, ``width``, C): what :func:`partition` cut."""
+    h, w = size
+    tiles = windows.reshape(-1, height // h, width // w, h, w, windows.shape[-1])
+    return tiles.transpose(2, 3).reshape(-1, height, width, windows.shape[-1])
+
+
+def shift_mask(grid: Size, queries: Size, keys: Size, like: Tensor) -> Tensor:
+    """What to add to attention logits in features that were rolled up and left by ``shift`` pixels.
+
+    After the roll the last row of windows holds the picture's bottom and its top, the last column its right and
+    its left; those parts must not see each other.
+
+    Args:
+        grid: windows in a column and in a row.
+        queries: tokens along a side of a window, and how many of them at the end came round by the roll.
+        keys: the same for the keys, where these are other tokens than the queries.
+        like: a tensor whose dtype and device the result takes.
+
+    Returns:
+        (windows, queries, keys): 0, or :data:`BLOCKED`.
+    """
+    apart = _came_round(queries, like)[:, None] != _came_round(keys, like)  # (q, k) along one axis
+    last_row, last_column = (_last(count, like) for count in grid)
+    # (row, column, query y, query x, key y, key x)
+    by_row = last_row[:, None, None, None, None, None] & apart[:, None, :, None]
+    by_column = last_column[:, None, None, None, None] & apart[None, :, None, :]
+    blocked = (by_row | by_column).to(like.dtype) * BLOCKED
+    return blocked.reshape(grid[0] * grid[1], queries[0] ** 2, keys[0] ** 2)
+
+
+def _came_round(tokens: Size, like: Tensor) -> Tensor:
+    size, rolled = tokens
+    return torch.arange(size, device=like.device) >= size - rolled
+
+
+def _last(count: int, like: Tensor) -> Tensor:
+    return torch.arange(count, device=like.device) == count - 1
