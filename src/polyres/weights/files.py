@@ -33,11 +33,19 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     if not path.is_file():
         raise CheckpointError(f"expected a weights file, but there is no file {path}")
+    if _is_pytorch(path):
+        return _read_pytorch(path), {}
+    return _read_safetensors(path)
+
+
+def _is_pytorch(path: Path) -> bool:
+    """Whether the file starts as a zip archive or a pickle does.
+
+    A safetensors file starts with the length of its header, which may begin with any byte, then "{".
+    """
     with path.open("rb") as stream:
-        magic = stream.read(8)
-    if len(magic) == 8 and not magic.startswith((b"PK", b"\x80")):
-        return _read_safetensors(path)
-    return _read_pytorch(path), {}
+        start = stream.read(9)
+    return start.startswith(b"PK\x03\x04") or (start.startswith(b"\x80") and start[8:] != b"{")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
