@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from polyres.encoders import plksr, rcan, rdn, safmn, smfanet, swinir
 from polyres.encoders.base import Encoder
 from polyres.encoders.edsr import EDSR
 from polyres.registry import Entry, Table
@@ -30,6 +31,12 @@ ENCODERS: Table[Encoder] = Table(
             options={"channels": 64, "blocks": 16},
             tiny={"channels": 8, "blocks": 1},
         ),
+        *rcan.ENTRIES,
+        *rdn.ENTRIES,
+        *smfanet.ENTRIES,
+        *safmn.ENTRIES,
+        *plksr.ENTRIES,
+        *swinir.ENTRIES,
     ],
 )
 
