@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
 from polyres.layers.blocks import conv3x3
 from polyres.layers.groups import Closing, closing_layers, to_first, to_last
+from polyres.layers.windows import Reach
 
 
 class GroupedEncoder(Encoder):
@@ -39,6 +40,45 @@ class GroupedEncoder(Encoder):
         deep = self.norm_out(self.groups(self.norm_in(to_last(shallow))))
         features: Tensor = self.tail(to_first(deep)) + shallow
         return features
+
+
+def check_groups(channels: int, blocks: Sequence[int], heads: Sequence[int]) -> None:
+    """Refuse groups that cannot be built.
+
+    Raises:
+        ValueError: another number of ``heads`` than of ``blocks``, or heads that do not divide ``channels``.
+    """
+    if not blocks or len(heads) != len(blocks):
+        raise ValueError(
+            f"blocks and heads need one number for each group; got {list(blocks)} and {list(heads)}"
+        )
+    if any(channels % count for count in heads):
+        raise ValueError(
+            f"each group's heads must divide channels; got {channels} channels and heads {list(heads)}"
+        )
+
+
+def context_of(
+    blocks: Sequence[int], window: int, shifts: tuple[int, int], closing: Closing, mlp_radius: int = 0
+) -> int:
+    """Pixels that groups of windowed blocks look sideways, with their closing layers and the encoder's head.
+
+    Args:
+        blocks: blocks in each group.
+        window: side of the windows.
+        shifts: by how much they are moved in even and in odd blocks of a group.
+        closing: what closes the groups and the encoder.
+        mlp_radius: pixels that each block's pointwise network looks sideways.
+    """
+    reach, closing_radius = Reach(window), {"conv": 1, "bottleneck": 2, "none": 0}[closing]
+    reach.convolution(closing_radius)
+    for count in reversed(blocks):
+        reach.convolution(closing_radius)
+        for block in reversed(range(count)):
+            reach.convolution(mlp_radius)
+            reach.windows(shifts[block % 2])
+    reach.convolution(1)
+    return reach.radius
 
 
 def _initialise(module: nn.Module) -> None:

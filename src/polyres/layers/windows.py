@@ -59,3 +59,38 @@ def _came_round(tokens: Size, like: Tensor) -> Tensor:
 
 def _last(count: int, like: Tensor) -> Tensor:
     return torch.arange(count, device=like.device) == count - 1
+
+
+class Reach:
+    """How far a chain of convolutions and windowed layers looks, followed from its output back to its input.
+
+    Windows lie at fixed places, so the distance depends on a pixel's place in its window; :attr:`radius` is the
+    largest.
+
+    Args:
+        window: side of the windows.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+        self._spans = [(pixel, pixel) for pixel in range(window)]
+
+    def convolution(self, radius: int) -> None:
+        """Go back through a convolution that looks ``radius`` pixels to each side."""
+        self._spans = [(first - radius, last + radius) for first, last in self._spans]
+
+    def windows(self, shift: int, margin: int = 0) -> None:
+        """Go back through attention in windows moved by ``shift``, whose keys lie up to ``margin`` pixels outside."""
+        self._spans = [
+            (self._start(first, shift) - margin, self._start(last, shift) + self.window - 1 + margin)
+            for first, last in self._spans
+        ]
+
+    @property
+    def radius(self) -> int:
+        """Pixels beyond which nothing in the input changes the output."""
+        return max(max(pixel - first, last - pixel) for pixel, (first, last) in enumerate(self._spans))
+
+    def _start(self, pixel: int, shift: int) -> int:
+        """The first pixel of the window that ``pixel`` lies in."""
+        return (pixel - shift) // self.window * self.window + shift

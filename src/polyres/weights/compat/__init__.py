@@ -10,11 +10,19 @@ from torch import Tensor
 
 from polyres.errors import CheckpointError, ConfigError, UnknownNameError, nearest
 from polyres.model import ModelConfig
-from polyres.weights.compat import edsr
+from polyres.weights.compat import edsr, hat, srformer, swinir
 from polyres.weights.compat.base import Foreign
 
 #: Every class that can be read, by its name in option files.
-FOREIGN: Mapping[str, Foreign] = {entry.type: entry for entry in (*edsr.FOREIGN,)}
+FOREIGN: Mapping[str, Foreign] = {
+    entry.type: entry
+    for entry in (
+        *edsr.FOREIGN,
+        *swinir.FOREIGN,
+        *srformer.FOREIGN,
+        *hat.FOREIGN,
+    )
+}
 
 
 def convert(

@@ -1,0 +1,36 @@
+"""SRFormer checkpoints: the fixed-scale original and the IGConv repository's class share one name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from polyres.model import ModelConfig
+from polyres.weights.compat import swinir
+from polyres.weights.compat.base import Foreign, Rename
+from polyres.weights.compat.heads import prefixed
+
+
+def _configure(arguments: Mapping[str, Any]) -> ModelConfig:
+    swinir.check_plain("SRFormer", rounded(arguments))
+    return swinir.model_of("srformer", swinir.encoder_options(rounded(arguments)), arguments)
+
+
+def rounded(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """``arguments`` with ``img_size`` rounded up to whole windows, as the original does."""
+    window = arguments["window_size"]
+    return {**arguments, "img_size": -(-arguments["img_size"] // window) * window}
+
+
+def _renames(arguments: Mapping[str, Any]) -> list[Rename]:
+    own = [
+        (rf"{swinir.BLOCK}\.attn\.q", rf"{swinir.OUR_BLOCK}.attention.query"),
+        (rf"{swinir.BLOCK}\.attn\.kv", rf"{swinir.OUR_BLOCK}.attention.keys"),
+        (rf"{swinir.BLOCK}\.mlp\.dwconv\.depthwise_conv\.0", rf"{swinir.OUR_BLOCK}.mlp.depthwise"),
+    ]
+    return [*prefixed(own), *swinir.shared_renames(arguments)]
+
+
+_DEFAULTS = {**swinir.COMMON, "upsampler": "igconv", **swinir.GENERATED}
+
+FOREIGN = [Foreign("SRFormer", _DEFAULTS, _configure, _renames, swinir.IGNORED)]

@@ -1,0 +1,190 @@
+"""SwinIR checkpoints, fixed-scale and of the IGConv repository, and what the networks after SwinIR share with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from polyres.errors import ConfigError
+from polyres.model import ModelConfig, PartConfig
+from polyres.weights.compat.base import DIV2K_MEAN, Foreign, Rename
+from polyres.weights.compat.heads import direct_renames, ig_config, ig_renames, prefixed, staged_renames
+
+#: Arguments of the whole family, with their defaults.
+COMMON: dict[str, Any] = {
+    "img_size": 64,
+    "patch_size": 1,
+    "in_chans": 3,
+    "embed_dim": 96,
+    "depths": (6, 6, 6, 6),
+    "num_heads": (6, 6, 6, 6),
+    "window_size": 7,
+    "mlp_ratio": 4.0,
+    "qkv_bias": True,
+    "qk_scale": None,
+    "drop_rate": 0.0,
+    "attn_drop_rate": 0.0,
+    "drop_path_rate": 0.1,
+    "ape": False,
+    "patch_norm": True,
+    "use_checkpoint": False,
+    "upscale": 2,
+    "img_range": 1.0,
+    "upsampler": "",
+    "resi_connection": "1conv",
+}
+#: What the IGConv repository adds.
+GENERATED: dict[str, Any] = {
+    "sk_kernel_size": 3,
+    "implicit_dim": 256,
+    "latent_layers": 4,
+    "geo_ensemble": True,
+    "return_skip": True,
+}
+
+_CLOSINGS = {"1conv": "conv", "3conv": "bottleneck", "identity": "none"}
+_GENERATORS = {"igconv": False, "igconv+igsample": True}
+#: A block of a group in theirs and in ours.
+BLOCK = r"layers\.(\d+)\.residual_group\.blocks\.(\d+)"
+OUR_BLOCK = r"encoder.groups.\1.blocks.\2"
+
+
+def check_plain(kind: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse options that no released network has and that would compute something else.
+
+    Raises:
+        ConfigError: such an option.
+    """
+    for name, plain in (("patch_size", 1), ("qk_scale", None), ("ape", False), ("patch_norm", True)):
+        if arguments[name] != plain:
+            raise ConfigError(f"network_g: {kind} is read with {name}={plain} only; got {arguments[name]}")
+    if _side(arguments) < arguments["window_size"]:
+        raise ConfigError(
+            f"network_g: img_size must be at least window_size; got {arguments['img_size']} and "
+            f"{arguments['window_size']}"
+        )
+
+
+def _side(arguments: Mapping[str, Any]) -> int:
+    """The smaller side of ``img_size``, which may be one number or two."""
+    size = arguments["img_size"]
+    return int(min(size) if isinstance(size, Sequence) else size)
+
+
+def encoder_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that the encoders of the family share.
+
+    Training pictures of one window make the originals leave out the shift of every second block, for good.
+    """
+    return {
+        "channels": arguments["embed_dim"],
+        "blocks": list(arguments["depths"]),
+        "heads": list(arguments["num_heads"]),
+        "window": arguments["window_size"],
+        "mlp_ratio": arguments["mlp_ratio"],
+        "closing": closing(arguments["resi_connection"]),
+        "drop_path": arguments["drop_path_rate"],
+        "bias": arguments["qkv_bias"],
+        "shifted": _side(arguments) > arguments["window_size"],
+        "in_channels": arguments["in_chans"],
+    }
+
+
+def closing(name: str) -> str:
+    """Our name of a ``resi_connection``."""
+    if name not in _CLOSINGS:
+        raise ConfigError(f"network_g: resi_connection is one of {', '.join(_CLOSINGS)}; got {name!r}")
+    return _CLOSINGS[name]
+
+
+def upsampler_of(arguments: Mapping[str, Any]) -> PartConfig:
+    """The head that ``upsampler`` names.
+
+    Raises:
+        ConfigError: a name that stands for no enlarging head.
+    """
+    name = arguments["upsampler"]
+    if name in _GENERATORS and "implicit_dim" in arguments:
+        return _generated(arguments, _GENERATORS[name])
+    if name not in _FIXED:
+        raise ConfigError(
+            f"network_g: upsampler is one of {', '.join((*_FIXED, *_GENERATORS))} "
+            f"(without one the network enlarges nothing); got {name!r}"
+        )
+    ours, options = _FIXED[name]
+    scales = {"scales": [arguments["upscale"]], "out_channels": arguments["in_chans"]}
+    return PartConfig(name=ours, options={**scales, **options})
+
+
+_FIXED: dict[str, tuple[str, dict[str, Any]]] = {
+    "pixelshuffle": ("spconv+", {"channels": 64}),
+    "pixelshuffledirect": ("spconv", {}),
+}
+
+
+def _generated(arguments: Mapping[str, Any], plus: bool) -> PartConfig:
+    options: dict[str, Any] = {"out_channels": arguments["in_chans"]}
+    if plus:
+        options["sample_layers"] = arguments["latent_layers"] // 2
+        options["sample_kernel_size"] = arguments["sk_kernel_size"]
+    return ig_config(arguments, plus=plus, **options)
+
+
+def model_of(encoder: str, options: Mapping[str, Any], arguments: Mapping[str, Any]) -> ModelConfig:
+    """Our configuration, with ``encoder`` of these ``options``."""
+    return ModelConfig(
+        encoder=PartConfig(name=encoder, options=dict(options)),
+        upsampler=upsampler_of(arguments),
+        mean=DIV2K_MEAN if arguments["in_chans"] == 3 else (0.0,),
+        value_range=arguments["img_range"],
+    )
+
+
+def shared_renames(arguments: Mapping[str, Any]) -> list[Rename]:
+    """Keys of the trunk, of the blocks' norms and attention, and of the head."""
+    return [
+        *prefixed(
+            [
+                (r"conv_first", "encoder.head"),
+                (r"patch_embed\.norm", "encoder.norm_in"),
+                (rf"{BLOCK}\.norm([12])", rf"{OUR_BLOCK}.norm\3"),
+                (rf"{BLOCK}\.attn\.proj", rf"{OUR_BLOCK}.attention.project"),
+                (rf"{BLOCK}\.mlp\.fc1", rf"{OUR_BLOCK}.mlp.expand"),
+                (rf"{BLOCK}\.mlp\.fc2", rf"{OUR_BLOCK}.mlp.reduce"),
+                (r"layers\.(\d+)\.conv((?:\.\d)?)", r"encoder.groups.\1.closing\2"),
+                (r"norm", "encoder.norm_out"),
+                (r"conv_after_body((?:\.\d)?)", r"encoder.tail\1"),
+            ]
+        ),
+        Rename(rf"{BLOCK}\.attn\.relative_position_bias_table", rf"{OUR_BLOCK}.attention.position.table"),
+        *_head_renames(arguments),
+    ]
+
+
+def _head_renames(arguments: Mapping[str, Any]) -> list[Rename]:
+    name, scale = arguments["upsampler"], arguments["upscale"]
+    if name == "pixelshuffle":
+        return staged_renames("upsample", "conv_last", scale, lead="conv_before_upsample.0")
+    if name == "pixelshuffledirect":
+        return direct_renames("upsample.0", scale)
+    return ig_renames("upsample")
+
+
+#: Stored masks and indices, recomputed here.
+IGNORED = (r".*\.attn_mask", r".*\.(aligned_)?relative_position_index", r"relative_position_index_(SA|OCA)")
+
+
+def _configure(arguments: Mapping[str, Any]) -> ModelConfig:
+    check_plain("SwinIR", arguments)
+    return model_of("swinir", encoder_options(arguments), arguments)
+
+
+def _renames(arguments: Mapping[str, Any]) -> list[Rename]:
+    mixed = prefixed([(rf"{BLOCK}\.attn\.qkv", rf"{OUR_BLOCK}.attention.mix")])
+    return [*mixed, *shared_renames(arguments)]
+
+
+FOREIGN = [
+    Foreign("SwinIR", COMMON, _configure, _renames, IGNORED),
+    Foreign("SwinIRMS", {**COMMON, "upsampler": "igconv", **GENERATED}, _configure, _renames, IGNORED),
+]
