@@ -126,6 +126,14 @@ def test_rational_scales_crop_to_their_numerator(tmp_path):
     assert math.isfinite(row.psnr)
 
 
+def test_unequal_axes_keep_their_own_scale(tmp_path):
+    put(tmp_path / "wall.png", noise(26, 31))
+    (pair,) = find_pairs(tmp_path, [Scale.of((2, 3))])
+    made, high = pair.read()
+    assert (made.shape, high.shape) == ((13, 10, 3), (26, 30, 3))
+    assert evaluate(BASELINES["bicubic"], [pair], with_ssim=False).rows[0].scale == "2,3"
+
+
 def test_partners_that_are_missing_are_named(tmp_path):
     for name in ("baby", "bird"):
         put(tmp_path / f"HR/{name}.png", noise(16, 16))
@@ -337,6 +345,8 @@ def test_a_network_is_called_as_models_are(pairs):
 
     with pytest.raises(DataError, match=r"\(1, 3, H, W\)"):
         evaluate(model_upscaler(Flat()), pairs)
+    with pytest.raises(UsageError, match="no model can run on device 'abacus'"):
+        model_upscaler(torch.nn.Linear(1, 1), "abacus")
 
 
 def test_nothing_but_the_models_imports_torch():

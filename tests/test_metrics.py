@@ -138,6 +138,10 @@ def test_shaving_hides_exactly_the_border():
     spoilt[:3], spoilt[-3:], spoilt[:, :3], spoilt[:, -3:] = 0, 0, 0, 0
     assert PAPER.score(spoilt, high, Scale.of(3)).psnr == math.inf
     assert PAPER.score(spoilt, high, Scale.of(2)).psnr < 60
+    for scale in ((2, 3), (3, 2)):
+        assert PAPER.score(spoilt, high, Scale.of(scale)).psnr < 60
+    spoilt[:, 3:-3] = high[:, 3:-3] / 255
+    assert PAPER.score(spoilt, high, Scale.of((2, 3))).psnr == math.inf
 
 
 def test_results_are_clamped_whatever_the_protocol():

@@ -112,7 +112,11 @@ def _table(report: Report, means: Sequence[Mean], per_picture: bool) -> Table:
                 if (row.model, row.group, row.scale) == (mean.model, mean.group, mean.scale):
                     table.add_row(row.model, row.picture, "", *_scores(row))
         table.add_row(
-            mean.model, *(["mean"] if per_picture else []), str(mean.count), *_scores(mean), end_section=True
+            mean.model,
+            *(["mean"] if per_picture else []),
+            str(mean.count),
+            *_scores(mean),
+            end_section=per_picture,
         )
     return table
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from polyres.errors import DataError
+from polyres.errors import DataError, UsageError
 from polyres.evaluate.routes import Upscale
 from polyres.scale import Scale
 
@@ -24,8 +24,16 @@ def model_upscaler(model: nn.Module, device: str | torch.device = "cpu") -> Upsc
 
     Returns:
         (h, w, 3) uint8 and a scale -> (H, W, 3) float32. Whole pictures, in one piece.
+
+    Raises:
+        UsageError: a device that this machine or this torch does not have.
     """
-    model = model.to(device).eval()
+    try:
+        model = model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:  # torch has no single type for a device that is not there
+        raise UsageError(
+            f"no model can run on device '{device}' here: {str(error).splitlines()[0]}"
+        ) from error
 
     def upscale(low: npt.NDArray[np.uint8], scale: Scale) -> npt.NDArray[np.floating[Any]]:
         image = (
