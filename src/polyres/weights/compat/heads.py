@@ -79,6 +79,21 @@ def direct_renames(conv: str, scale: int) -> list[Rename]:
     return [Rename(re.escape(conv) + r"\.(weight|bias)", rf"upsampler.heads.x{scale}.conv.\1")]
 
 
+def nearest_renames(scale: int) -> list[Rename]:
+    """Keys of nearest+conv at ``scale``, which are named alike in every original; their stages count from 1."""
+    ours = f"upsampler.heads.x{scale}"
+    return [
+        *prefixed(
+            [
+                (r"conv_before_upsample\.0", f"{ours}.lead"),
+                (r"conv_hr", f"{ours}.refine"),
+                (r"conv_last", f"{ours}.last"),
+            ]
+        ),
+        Rename(r"conv_up(\d)\.(weight|bias)", lambda match: f"{ours}.stages.{int(match[1]) - 1}.{match[2]}"),
+    ]
+
+
 def prefixed(pairs: Sequence[tuple[str, str]]) -> list[Rename]:
     """Renames of plain modules: (their pattern, our replacement), each followed by weight or bias."""
     return [Rename(rf"{theirs}\.(?P<kind>weight|bias)", rf"{ours}.\g<kind>") for theirs, ours in pairs]

@@ -8,7 +8,14 @@ from typing import Any
 from polyres.errors import ConfigError
 from polyres.model import ModelConfig, PartConfig
 from polyres.weights.compat.base import DIV2K_MEAN, Foreign, Rename
-from polyres.weights.compat.heads import direct_renames, ig_config, ig_renames, prefixed, staged_renames
+from polyres.weights.compat.heads import (
+    direct_renames,
+    ig_config,
+    ig_renames,
+    nearest_renames,
+    prefixed,
+    staged_renames,
+)
 
 #: Arguments of the whole family, with their defaults.
 COMMON: dict[str, Any] = {
@@ -119,6 +126,7 @@ def upsampler_of(arguments: Mapping[str, Any]) -> PartConfig:
 _FIXED: dict[str, tuple[str, dict[str, Any]]] = {
     "pixelshuffle": ("spconv+", {"channels": 64}),
     "pixelshuffledirect": ("spconv", {}),
+    "nearest+conv": ("nearest+conv", {"channels": 64}),
 }
 
 
@@ -167,6 +175,8 @@ def _head_renames(arguments: Mapping[str, Any]) -> list[Rename]:
         return staged_renames("upsample", "conv_last", scale, lead="conv_before_upsample.0")
     if name == "pixelshuffledirect":
         return direct_renames("upsample.0", scale)
+    if name == "nearest+conv":
+        return nearest_renames(scale)
     return ig_renames("upsample")
 
 
