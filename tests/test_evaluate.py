@@ -394,6 +394,11 @@ def test_the_command_prints_a_table_for_each_scale_and_the_definition_once(pairs
     assert f"{mean.ssim:.4f}" in text
 
 
+def test_a_table_names_a_route_that_is_not_the_usual_one(pairs):
+    text = run("--data", pairs[0].high.parent, "--scales", 2, "--model", "bicubic", "--route", "y8")
+    assert "walls ×2 · paper-y, route y8" in text
+
+
 def test_the_command_writes_json_and_pictures(pairs, tmp_path):
     folder, out = pairs[0].high.parent, tmp_path / "results"
     options = ("--data", folder, "--scales", 4, "--json", out / "r.json", "--save-pictures", out / "p")

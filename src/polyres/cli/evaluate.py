@@ -98,9 +98,8 @@ def _table(report: Report, means: Sequence[Mean], per_picture: bool) -> Table:
     from rich.table import Table
 
     first = means[0]
-    table = Table(
-        title=f"{first.group} ×{first.scale} · {report.protocol}", title_justify="left", min_width=50
-    )
+    rules = report.protocol if report.route == "rgb" else f"{report.protocol}, route {report.route}"
+    table = Table(title=f"{first.group} ×{first.scale} · {rules}", title_justify="left", min_width=50)
     table.add_column("model", overflow="fold")
     if per_picture:
         table.add_column("picture", overflow="fold")
