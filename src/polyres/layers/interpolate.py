@@ -35,26 +35,27 @@ def centres(count: int, factor: Fraction, like: Tensor) -> Tensor:
 
 
 def sample_at(image: Tensor, offset: Tensor, scale: Scale) -> Tensor:
-    """Bilinear samples of ``image`` near the HR pixel centres, each channel at positions of its own.
+    """Bilinear samples of ``image`` near the HR pixel centres, each group of channels at positions of its own.
 
     Coordinates are float32 at least: in half precision they would be wrong by whole pixels on wide pictures.
 
     Args:
         image: (N, C, H, W).
-        offset: (N, 2 * C, round(H * scale), round(W * scale)) in LR pixels: x of every channel, then y.
+        offset: (N, 2 * groups, round(H * scale), round(W * scale)) in LR pixels: x of every group, then y; the
+            number of groups divides C.
 
     Returns:
         (N, C, round(H * scale), round(W * scale)) in the image's dtype; edges continued.
     """
     count, channels, height, width = image.shape
-    rows, columns = offset.shape[-2:]
+    groups, rows, columns = offset.shape[1] // 2, *offset.shape[-2:]
     x = centres(columns, scale.x, image)
     y = centres(rows, scale.y, image)[:, None]
     dx, dy = offset.to(x.dtype).chunk(2, dim=1)
     grid = torch.stack(((x + dx) * (2 / width) - 1, (y + dy) * (2 / height) - 1), dim=-1)
     sampled = F.grid_sample(
-        image.reshape(count * channels, 1, height, width).to(x.dtype),
-        grid.reshape(count * channels, rows, columns, 2),
+        image.reshape(count * groups, channels // groups, height, width).to(x.dtype),
+        grid.reshape(count * groups, rows, columns, 2),
         mode="bilinear",
         padding_mode="border",
         align_corners=False,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from polyres.registry import Entry, Table
 from polyres.upsamplers.base import FixedUpsampler, Upsampler
+from polyres.upsamplers.dysample import DySample
 from polyres.upsamplers.igconv import IGConv
+from polyres.upsamplers.nearest import NearestConv
 from polyres.upsamplers.subpixel import SPConv, SPConvPlus
 
 _IGCONV = "Lee, Yun, Ro 2024, arXiv 2408.09674"
@@ -27,6 +29,22 @@ UPSAMPLERS: Table[Upsampler] = Table(
             source="Lim et al. 2017, arXiv 1707.02921",
             licence="MIT",
             tiny={"channels": 8},
+        ),
+        Entry(
+            "nearest+conv",
+            NearestConv,
+            summary="nearest-neighbour stages with convolutions between, for each scale; no checkerboard",
+            source="Wang et al. 2018, arXiv 1809.00219",
+            licence="Apache-2.0",
+            tiny={"channels": 8},
+        ),
+        Entry(
+            "dysample",
+            DySample,
+            summary="features sampled at learned positions, then a convolution, for each scale",
+            source="Liu et al. 2023, arXiv 2308.15085",
+            licence="MIT",
+            tiny={"groups": 2},
         ),
         Entry(
             "igconv",

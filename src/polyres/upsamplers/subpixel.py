@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyres.errors import ScaleError
-from polyres.layers.blocks import conv1x1, conv3x3
+from polyres.layers.blocks import conv1x1
 from polyres.layers.folding import fold
 from polyres.layers.phases import PhaseConv
 from polyres.scale import Scale, ScaleLike
@@ -86,6 +86,8 @@ class SPConvPlus(PerScale):
         out_channels: channels of the picture.
         scales: the whole-number scales to hold weights for.
         channels: if given, a convolution and a LeakyReLU first bring the features to this width, as in SwinIR.
+        stage_channels: width that the stages keep, if not the one they start from, as in RDN.
+        kernel_size: side of all kernels, odd.
         colour_map: a learned 1x1 convolution of the picture's colours at the end, as RCAN's mean shift is.
     """
 
@@ -95,9 +97,16 @@ class SPConvPlus(PerScale):
         out_channels: int = 3,
         scales: Sequence[ScaleLike] = (2, 3, 4),
         channels: int | None = None,
+        stage_channels: int | None = None,
+        kernel_size: int = 3,
         colour_map: bool = False,
     ) -> None:
-        heads = [StagedHead(in_channels, out_channels, Scale.of(s), channels, colour_map) for s in scales]
+        heads = [
+            StagedHead(
+                in_channels, out_channels, Scale.of(s), channels, stage_channels, kernel_size, colour_map
+            )
+            for s in scales
+        ]
         super().__init__(in_channels, out_channels, heads)
 
 
@@ -121,19 +130,30 @@ class StagedHead(FixedUpsampler):
     """SPConv+ at one scale: a stage for every prime factor of it."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, scale: Scale, channels: int | None, colour_map: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        scale: Scale,
+        channels: int | None,
+        stage_channels: int | None,
+        kernel_size: int,
+        colour_map: bool,
     ) -> None:
         super().__init__()
         if not (scale.is_integer and scale.is_uniform):
             raise ScaleError(f"spconv+ makes whole-number scales, the same for both axes; got {scale}")
         self.scale = scale
-        self.lead = conv3x3(in_channels, channels) if channels else None
+        self.lead = _conv(in_channels, channels, kernel_size) if channels else None
+        self.factors = prime_factors(scale.y.numerator)
+        self.stages = nn.ModuleList()
         width = channels or in_channels
-        self.factors = _prime_factors(scale.y.numerator)
-        self.stages = nn.ModuleList(conv3x3(width, width * factor**2) for factor in self.factors)
-        self.last = conv3x3(width, out_channels)
+        for factor in self.factors:
+            kept = stage_channels or width
+            self.stages.append(_conv(width, kept * factor**2, kernel_size))
+            width = kept
+        self.last = _conv(width, out_channels, kernel_size)
         self.colour_map = conv1x1(out_channels, out_channels) if colour_map else None
-        self.context = self._reach()
+        self.context = self._reach(kernel_size)
 
     def forward(self, features: Tensor, image: Tensor) -> Tensor:
         """See :meth:`FixedUpsampler.forward`."""
@@ -144,19 +164,23 @@ class StagedHead(FixedUpsampler):
         picture: Tensor = self.last(features)
         return (picture if self.colour_map is None else self.colour_map(picture)).to(image.dtype)
 
-    def _reach(self) -> int:
-        """LR pixels that the stack of 3x3 convolutions looks sideways; later ones count for less."""
-        reach, size = Fraction(1 if self.lead is not None else 0), 1
+    def _reach(self, kernel_size: int) -> int:
+        """LR pixels that the stack of convolutions looks sideways; later ones count for less."""
+        steps, size = Fraction(1 if self.lead is not None else 0), 1
         for factor in self.factors:
-            reach, size = reach + Fraction(1, size), size * factor
-        return math.ceil(reach + Fraction(1, size))
+            steps, size = steps + Fraction(1, size), size * factor
+        return math.ceil((steps + Fraction(1, size)) * (kernel_size // 2))
 
 
-def _prime_factors(number: int) -> list[int]:
+def _conv(in_channels: int, out_channels: int, kernel_size: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+
+
+def prime_factors(number: int) -> list[int]:
     """The prime factors of ``number`` in ascending order; none for 1."""
     for factor in range(2, number + 1):
         if number % factor == 0:
-            return [factor, *_prime_factors(number // factor)]
+            return [factor, *prime_factors(number // factor)]
     return []
 
 

@@ -16,24 +16,25 @@ def ig_config(
     arguments: Mapping[str, Any], *, plus: bool, layers: str = "latent_layers", **more: Any
 ) -> PartConfig:
     """IGConv (``plus`` false) or IGConv+ as the IGConv repository configures it from a network's arguments."""
-    width = arguments["implicit_dim"]
+    width, kernel_size = arguments["implicit_dim"], arguments.get("sk_kernel_size", 3)
     options = {
         "width": width,
         "hidden_layers": arguments[layers],
         "geometric": bool(arguments["geo_ensemble"]),
-        "kernel_size": arguments.get("sk_kernel_size", 3),
-        **more,
+        "kernel_size": kernel_size,
     }
     if plus:
-        options |= {"sample_width": width // 2}
-    return PartConfig(name="igconv+" if plus else "igconv", options=options)
+        options["sample_width"] = width // 2
+        options["sample_layers"] = arguments[layers] // 2
+        options["sample_kernel_size"] = kernel_size
+    return PartConfig(name="igconv+" if plus else "igconv", options={**options, **more})
 
 
-def ig_renames(generator: str, sampler: str = "skip") -> list[Rename]:
-    """Keys of IGConv under the attribute ``generator`` and of IGSample under ``sampler``."""
+def ig_renames(generator: str) -> list[Rename]:
+    """Keys of IGConv under the attribute ``generator`` and of IGSample, whose older name is ``dy_sampler``."""
     return [
         *_field(re.escape(generator), "upsampler.kernels", groups=1),
-        *_field(re.escape(sampler) + r"\.convs", "upsampler.sampler.kernels", groups=2),
+        *_field(r"(?:skip|dy_sampler)\.convs", "upsampler.sampler.kernels", groups=2),
     ]
 
 
