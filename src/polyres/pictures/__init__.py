@@ -1,0 +1,33 @@
+"""Pictures: files to and from pixels, and pixels to and from tensors.
+
+The only place that knows of bit depth, transparency, colour profiles, orientation and file formats.
+"""
+
+from polyres.pictures.formats import FORMATS, SUFFIXES, Format, format_named, format_of
+from polyres.pictures.picture import Picture, Pixels
+from polyres.pictures.reading import Limits, decode_picture, read_picture
+from polyres.pictures.resample import resample
+from polyres.pictures.tensors import from_tensor, to_tensor
+from polyres.pictures.transparency import bleed
+from polyres.pictures.writing import QUALITY, encode_picture, replacing, write_picture
+
+__all__ = [
+    "FORMATS",
+    "QUALITY",
+    "SUFFIXES",
+    "Format",
+    "Limits",
+    "Picture",
+    "Pixels",
+    "bleed",
+    "decode_picture",
+    "encode_picture",
+    "format_named",
+    "format_of",
+    "from_tensor",
+    "read_picture",
+    "replacing",
+    "resample",
+    "to_tensor",
+    "write_picture",
+]

@@ -1,0 +1,151 @@
+"""PNG and TIFF with more bits a colour than Pillow keeps, by codecs that keep them (the ``depth`` extra).
+
+Pillow reads grey of 16 bits as it is, but turns 16-bit RGB and grey with alpha into 8 bits without a word.
+The codecs are imagecodecs (libpng and others) and tifffile, which the scientific world maintains and uses.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+from polyres.errors import MissingExtraError, PictureError
+from polyres.pictures.picture import WHITE, Pixels, check_unit_range
+
+_BITS_PER_SAMPLE = 258  # TIFF tag
+_PNG_HEADER = 33  # signature and IHDR: where chunks that must precede the pixels may stand
+
+
+def is_deeper_than_pillow(image: Image.Image) -> bool:
+    """Whether decoding ``image`` (opened, not loaded) with Pillow would drop bits."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return False
+    if isinstance(image, TiffImageFile):
+        return int(max(image.tag_v2.get(_BITS_PER_SAMPLE, (8,)))) > 8
+    return image.format == "PNG" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def is_deep_avif(image: Image.Image) -> bool:
+    """Whether an AVIF holds 10 or 12 bits a colour: the flags of its ``av1C`` box."""
+    stream = getattr(image, "fp", None)
+    if stream is None:
+        return False
+    stream.seek(0)
+    head = stream.read(8192)
+    box = head.find(b"av1C")
+    return 0 <= box < len(head) - 6 and bool(head[box + 6] & 0x40)
+
+
+def decode_png(data: bytes) -> tuple[Pixels, Pixels | None]:
+    """Colours (H, W, 1 or 3) and opacity (H, W) of a PNG file."""
+    return _split(_imagecodecs("PNG").png_decode(data), None)
+
+
+def encode_png(values: Pixels, icc_profile: bytes | None, exif: bytes | None) -> bytes:
+    """A PNG file of ``values`` (H, W, 1 to 4), uint8 or uint16, with its profile and EXIF block."""
+    data = bytes(_imagecodecs("PNG").png_encode(values, level=4))
+    chunks = b""
+    if icc_profile:
+        chunks += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
+    if exif:
+        chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    return data[:_PNG_HEADER] + chunks + data[_PNG_HEADER:]
+
+
+def decode_tiff(
+    stream: BinaryIO, check: Callable[[int, int], None] = lambda width, height: None
+) -> tuple[Pixels, Pixels | None, bytes | None, int]:
+    """Colours, opacity, colour profile and orientation of the first page of a TIFF file.
+
+    Args:
+        stream: the file.
+        check: called with width and height before anything is decoded.
+
+    Raises:
+        PictureError: pixels other than grey or RGB of 8 bits, 16 bits or floats in [0, 1].
+    """
+    tifffile = _tifffile()
+    stream.seek(0)
+    with tifffile.TiffFile(stream) as file:
+        page = file.pages.first
+        check(page.imagewidth, page.imagelength)
+        photometric, samples = int(page.photometric), page.samplesperpixel
+        if photometric not in (0, 1, 2) or samples > 4 or page.dtype not in WHITE:
+            raise PictureError(
+                f"it is a TIFF of {samples} channels of {page.dtype}; "
+                "expected grey or RGB, 8 bits, 16 bits or float"
+            )
+        _imagecodecs("TIFF")  # tifffile needs it for most compressions and says so late
+        values = page.asarray()
+        if page.planarconfig == 2 and values.ndim == 3:
+            values = np.moveaxis(values, 0, -1)
+        if values.dtype.kind == "f":
+            check_unit_range(values)
+        colours, alpha = _split(values, [int(kind) for kind in page.extrasamples])
+        if photometric == 0:
+            colours = (WHITE[colours.dtype] - colours).astype(colours.dtype)
+        tags = page.tags
+        profile = tags[34675].value if 34675 in tags else None
+        return colours, alpha, profile, int(tags[274].value) if 274 in tags else 1
+
+
+def encode_tiff(stream: BinaryIO, values: Pixels, alpha: bool, icc_profile: bytes | None) -> None:
+    """Write ``values`` (H, W, 1 to 4) of any depth as a TIFF; with ``alpha`` the last channel is opacity."""
+    _imagecodecs("TIFF")
+    _tifffile().imwrite(
+        stream,
+        values if values.shape[2] > 1 else values[:, :, 0],
+        photometric="rgb" if values.shape[2] > 2 else "minisblack",
+        planarconfig="contig" if values.shape[2] > 1 else None,
+        extrasamples=["unassalpha"] if alpha else None,
+        compression="zlib",
+        predictor=True,
+        iccprofile=icc_profile,
+        metadata=None,
+        software="polyres",
+    )
+
+
+def _split(values: Pixels, extra: list[int] | None) -> tuple[Pixels, Pixels | None]:
+    """Colours and opacity of ``values`` (H, W) or (H, W, 1 to 4); ``extra``: TIFF's kinds of extra channels."""
+    values = values[:, :, None] if values.ndim == 2 else values
+    if values.shape[2] in (1, 3):
+        return values, None
+    colours, alpha = values[:, :, :-1], np.ascontiguousarray(values[:, :, -1])
+    if extra is not None and extra[-1:] == [0]:
+        raise PictureError(
+            "it is a TIFF with a fourth channel of no stated meaning; expected colours and alpha"
+        )
+    if extra is not None and extra[-1:] == [1]:  # premultiplied
+        with np.errstate(divide="ignore", invalid="ignore"):
+            divided = np.where(alpha[..., None] > 0, colours / (alpha[..., None] / WHITE[alpha.dtype]), 0)
+        limited = np.clip(divided, 0, WHITE[values.dtype])
+        colours = (limited if values.dtype.kind == "f" else np.rint(limited)).astype(values.dtype)
+    return np.ascontiguousarray(colours), alpha
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def _imagecodecs(format_name: str) -> Any:
+    try:
+        import imagecodecs
+    except ImportError:
+        raise MissingExtraError(f"16-bit colour or float in {format_name}", "depth") from None
+    return imagecodecs
+
+
+def _tifffile() -> Any:
+    try:
+        import tifffile
+    except ImportError:
+        raise MissingExtraError("16-bit colour or float in TIFF", "depth") from None
+    return tifffile

@@ -1,0 +1,156 @@
+"""Files to pictures: probed before they are decoded, upright, and never of less depth than they had."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from polyres.errors import PictureError, PolyresError
+from polyres.pictures import deep
+from polyres.pictures.formats import FORMATS, READ_CODECS
+from polyres.pictures.metadata import read_exif, upright
+from polyres.pictures.modes import cmyk_to_rgb, from_pillow
+from polyres.pictures.picture import Picture, Pixels
+
+_FORMAT_OF_CODEC = {entry.codec: entry.name for entry in FORMATS.values()} | {"MPO": "jpeg", "DIB": "bmp"}
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BOMB_CHECK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file must keep to; checked on its header, before anything is decoded.
+
+    Attributes:
+        max_pixels: width times height.
+        min_side: pixels on the shorter side.
+    """
+
+    max_pixels: int = 256_000_000
+    min_side: int = 1
+
+    def check(self, width: int, height: int) -> None:
+        """Raise :class:`PictureError` if a picture of this size is outside."""
+        if min(width, height) < max(1, self.min_side):
+            side = max(1, self.min_side)
+            raise PictureError(f"it is {width}x{height} pixels; at least {side}x{side} are needed")
+        if width * height > self.max_pixels:
+            raise PictureError(
+                f"it is {width}x{height} = {width * height / 1e6:.0f} megapixels; at most "
+                f"{self.max_pixels / 1e6:g} are read unless that limit is raised"
+            )
+
+
+def read_picture(path: str | Path, limits: Limits | None = None) -> Picture:
+    """The picture in the file at ``path``, whose format is told by its content.
+
+    8-bit, 16-bit and float pictures keep their depth; palettes become RGB (or grey, if all their colours
+    are), CMYK becomes RGB through its profile. Of several frames the first is read. What was changed is in
+    ``notes``.
+
+    Raises:
+        PictureError: no such file, not a picture, damaged or cut short, outside ``limits``, or of a kind that
+            cannot be kept without loss.
+        MissingExtraError: 16 bits a colour in a PNG or TIFF, and the ``depth`` extra is not installed.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            return decode_picture(stream, str(path), limits)
+    except FileNotFoundError:
+        raise PictureError(f"{path}: no such file; expected a picture") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise PictureError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def decode_picture(stream: BinaryIO, name: str, limits: Limits | None = None) -> Picture:
+    """The picture in ``stream`` (seekable); ``name`` is for messages. See :func:`read_picture`."""
+    limits = limits or Limits()
+    try:
+        try:
+            with _opened(stream) as image:
+                limits.check(*image.size)
+                return _deep(image, stream) if deep.is_deeper_than_pillow(image) else _plain(image)
+        except UnidentifiedImageError:
+            return _unidentified(stream, limits)
+    except PictureError as error:
+        raise PictureError(f"{name}: {error}") from error
+    except PolyresError:
+        raise
+    except Exception as error:  # a damaged file makes decoders raise anything, from OSError to IndexError
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PictureError(f"{name}: damaged, cut short, or of a kind that is not read: {reason}") from error
+
+
+@contextmanager
+def _opened(stream: BinaryIO) -> Iterator[Image.Image]:
+    """``stream`` opened by Pillow, header only, with our size limits in place of Pillow's global one."""
+    with _BOMB_CHECK:
+        pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(stream, formats=READ_CODECS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = pillow_limit
+    with image:
+        yield image
+
+
+def _plain(image: Image.Image) -> Picture:
+    """A picture that Pillow decodes at full depth."""
+    codec, frames, notes = image.format or "", getattr(image, "n_frames", 1), []
+    if frames > 1 and codec != "MPO":  # the other frames of an MPO are previews and depth maps
+        notes.append(f"the first of its {frames} frames was read")
+    if codec == "AVIF" and deep.is_deep_avif(image):
+        notes.append("more than 8 bits a colour were read as 8")
+    image.load()
+    turn, exif = read_exif(image)
+    profile = image.info.get("icc_profile") or None
+    if image.mode == "CMYK":
+        image, profile = cmyk_to_rgb(image, profile), None
+        notes.append("CMYK became RGB")
+    return _upright(
+        *from_pillow(image), turn, profile, exif, _FORMAT_OF_CODEC.get(codec, codec.lower()), notes
+    )
+
+
+def _deep(image: Image.Image, stream: BinaryIO) -> Picture:
+    """A picture of more bits a colour than Pillow keeps; Pillow still tells the metadata."""
+    name = _FORMAT_OF_CODEC[image.format or ""]
+    turn, exif = read_exif(image)
+    profile = image.info.get("icc_profile") or None
+    stream.seek(0)
+    pixels, alpha = deep.decode_png(stream.read()) if name == "png" else deep.decode_tiff(stream)[:2]
+    return _upright(pixels, alpha, turn, profile, exif, name, [])
+
+
+def _unidentified(stream: BinaryIO, limits: Limits) -> Picture:
+    """A file that Pillow does not know: a TIFF of an unusual kind, or no picture at all."""
+    stream.seek(0)
+    head = stream.read(4)
+    if not head:
+        raise PictureError("the file is empty; expected a picture")
+    if head not in _TIFF_HEADS:
+        known = ", ".join(entry.upper() for entry in FORMATS)
+        raise PictureError(f"not a picture: expected {known}, GIF or PPM, and its content is none of them")
+    pixels, alpha, profile, turn = deep.decode_tiff(stream, limits.check)
+    return _upright(pixels, alpha, turn, profile, None, "tiff", ["its EXIF block, if any, was not read"])
+
+
+def _upright(
+    pixels: Pixels,
+    alpha: Pixels | None,
+    turn: int,
+    profile: bytes | None,
+    exif: bytes | None,
+    name: str,
+    notes: list[str],
+) -> Picture:
+    """The picture with the orientation ``turn`` applied."""
+    alpha = None if alpha is None else upright(alpha, turn)
+    return Picture(upright(pixels, turn), alpha, profile, exif, name, tuple(notes))

@@ -1,0 +1,6 @@
+"""Upscaling: picture in, picture out, at any size, in tiles that equal the whole."""
+
+from polyres.upscale.planning import Plan, plan
+from polyres.upscale.upscaler import Tiling, Upscaler
+
+__all__ = ["Plan", "Tiling", "Upscaler", "plan"]

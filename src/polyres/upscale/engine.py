@@ -1,0 +1,94 @@
+"""The engine: one fused model on one device, in the precision and memory layout that suit it."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from polyres.deploy.fuse import FusedModel
+from polyres.errors import PictureError, UsageError
+from polyres.pictures.picture import Pixels
+from polyres.pictures.tensors import unit_tensor
+from polyres.upscale.memory import peak_bytes
+from polyres.upscale.tiling import round_up
+
+_PROBE = 64  # side of the picture that memory is measured on
+
+
+class TorchEngine:
+    """A fused model, run by torch.
+
+    Args:
+        fused: the model at one scale; moved to ``device``.
+        device: where it runs.
+        dtype: what its convolutions compute in: float32, bfloat16 or float16. Input, output and the model's last
+            sum are float32 in any case.
+
+    Attributes:
+        scale: of the model.
+        context: its context.
+        multiple_of: its windows start at multiples of this.
+        minimum_size: smaller windows are padded to it.
+    """
+
+    def __init__(self, fused: FusedModel, device: torch.device, dtype: torch.dtype) -> None:
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise UsageError(f"dtype must be float32, bfloat16 or float16; got {dtype}")
+        self.module = fused.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device, self.dtype, self.scale = device, dtype, fused.scale
+        self.context, self.multiple_of = fused.context, fused.multiple_of
+        self.minimum_size = fused.encoder.minimum_size
+        self._bytes_per_pixel: float | None = None
+
+    def __call__(self, windows: Pixels) -> Tensor:
+        """Enlarge ``windows`` (N, H, W, 1 or 3) of any depth to (N, 3, H', W') float32, not clamped.
+
+        Raises:
+            PictureError: the network made values that are not finite.
+        """
+        # Pixels lie channel by channel already: the permuted view is what torch calls channels_last.
+        image = unit_tensor(windows).to(self.device).permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
+        result = self._run(image)
+        if not bool(torch.isfinite(result).all()):
+            raise PictureError(
+                f"the network's result is not finite in {_name(self.dtype)}: "
+                + ("its weights are damaged" if self.dtype == torch.float32 else "try float32")
+            )
+        return result
+
+    def bytes_per_pixel(self) -> float:
+        """Working memory for each pixel of a window; measured once, on a small window."""
+        if self._bytes_per_pixel is None:
+            side = round_up(max(_PROBE, self.minimum_size), self.multiple_of)
+            image = torch.zeros(1, 3, side, side, device=self.device)
+            self._bytes_per_pixel = peak_bytes(lambda: self._run(image)) / side**2
+        return self._bytes_per_pixel
+
+    def __str__(self) -> str:
+        return f"torch, {_name(self.dtype)} on {self.device}"
+
+    def _run(self, image: Tensor) -> Tensor:
+        mixed = torch.autocast(self.device.type, self.dtype) if self.dtype != torch.float32 else nullcontext()
+        with torch.inference_mode(), mixed:
+            enlarged: Tensor = self.module(image.contiguous(memory_format=torch.channels_last))
+            return enlarged.float()
+
+
+def default_device() -> torch.device:
+    """The GPU if there is one, otherwise the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where ``device`` multiplies matrices of it in hardware (AMX, tensor cores), otherwise float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    # torch tells of AMX in a function that is not public yet; where it is missing, so is the fast path.
+    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return torch.bfloat16 if device.type == "cpu" and probe is not None and probe() else torch.float32
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,246 @@
+"""The Upscaler: a model made into a function from picture to picture, of any size, in bounded memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from polyres.deploy.fuse import fuse
+from polyres.errors import PictureError, UsageError
+from polyres.model import SRModel
+from polyres.pictures.picture import Picture, Pixels
+from polyres.pictures.resample import resample
+from polyres.pictures.tensors import pixels_of
+from polyres.pictures.transparency import bleed
+from polyres.scale import Scale, ScaleLike
+from polyres.upscale.engine import TorchEngine, default_device, default_dtype
+from polyres.upscale.memory import is_out_of_memory, working_memory
+from polyres.upscale.planning import MAX_OUTPUT_PIXELS, Plan, plan
+from polyres.upscale.tiling import Axis, Span, axes, fit, halve
+
+#: Overlap in pixels for networks that look at the whole picture, where none is exact.
+GLOBAL_OVERLAP = 64
+
+#: Windows shown to the network at one time, at most, unless a caller says how many.
+_MAX_BATCH = 16
+
+#: Called with the fraction that is done, 0 to 1.
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a picture is cut.
+
+    Attributes:
+        rows: rules for the vertical axis.
+        columns: rules for the horizontal axis.
+        tile: (height, width) of the cores, in pixels of the picture.
+        exact: whether the tiles put together equal the enlarged whole.
+    """
+
+    rows: Axis
+    columns: Axis
+    tile: tuple[int, int]
+    exact: bool
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return -(-self.rows.size // self.tile[0]) * -(-self.columns.size // self.tile[1])
+
+    def __str__(self) -> str:
+        if self.count == 1:
+            return "in one piece"
+        equal = "exact" if self.exact else "nearly exact: the network looks at the whole picture"
+        return f"{self.count} tiles of {self.tile[1]}x{self.tile[0]}, {self.rows.overlap} pixels of overlap, {equal}"
+
+
+class Upscaler:
+    """Enlarges pictures with a model: ``upscaler(picture, scale=3)``.
+
+    The model is fused once for each scale that is asked for; weights that change later are not noticed.
+
+    Tiles equal the whole picture (to rounding in float32; in bfloat16 a few values move by its precision) where
+    the model's ``context`` is finite, which is also their overlap unless one is given. A model whose context is
+    None looks at the whole picture, and its tiles differ from the whole by what their surroundings contribute:
+    with statistics of whole channels about 1e-4, with global attention more.
+
+    Args:
+        model: from :func:`polyres.load` or :func:`polyres.build`.
+        device: where it runs; by default the GPU if there is one.
+        dtype: what convolutions compute in; by default bfloat16 where hardware is made for it, else float32.
+        tile: side of the tiles in pixels of the picture before overlap, 0 for none, or ``"auto"``: as needs the
+            least work in the memory that is free.
+        overlap: pixels shown around each tile; by default the model's context.
+        batch: tiles of the same size that are run together; by default as many as memory allows.
+        memory: bytes of working memory; by default half of what is free, and no more than is of use.
+        max_pixels: of a result.
+    """
+
+    def __init__(
+        self,
+        model: SRModel,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        tile: int | Literal["auto"] = "auto",
+        overlap: int | None = None,
+        batch: int | None = None,
+        memory: int | None = None,
+        max_pixels: int = MAX_OUTPUT_PIXELS,
+    ) -> None:
+        if tile != "auto" and (not isinstance(tile, int) or isinstance(tile, bool) or tile < 0):
+            raise UsageError(f"tile is a number of pixels, 0 for no tiles, or 'auto'; got {tile!r}")
+        self.model = model
+        self.device = torch.device(device) if device is not None else default_device()
+        self.dtype = dtype or default_dtype(self.device)
+        self.tile, self.overlap, self.batch, self.memory = tile, overlap, batch, memory
+        self.max_pixels = max_pixels
+        self._engines: dict[Scale, TorchEngine] = {}
+
+    def __call__(
+        self,
+        picture: Picture,
+        *,
+        scale: ScaleLike | None = None,
+        size: tuple[int, int] | None = None,
+        on_progress: Progress | None = None,
+    ) -> Picture:
+        """``picture`` enlarged by ``scale``, or to ``size``, with its depth, profile, EXIF block and transparency.
+
+        Args:
+            picture: of any size from 1x1. Grey goes through as three equal channels and comes back as one.
+                Transparency is enlarged apart from the colours: opaque and empty areas stay exactly so.
+            scale: exact factor, such as ``3``, ``2.5`` or ``"5/2"``.
+            size: or the size wanted, (width, height).
+            on_progress: called with the fraction that is done.
+
+        Raises:
+            UsageError: neither or both of ``scale`` and ``size``; a scale that the model cannot make.
+            PictureError: a result that is too large, or for which memory does not suffice.
+        """
+        work = self.plan(picture, scale=scale, size=size)
+        if work.model_scale is None and work.resample_to is None:
+            return picture
+        pixels, alpha = bleed(picture), picture.alpha
+        if work.model_scale is not None:
+            pixels = self._enlarged(pixels, work.model_scale, on_progress or (lambda done: None))
+        if work.resample_to is not None:
+            pixels = resample(pixels, work.height, work.width)
+        if alpha is not None:
+            alpha = resample(alpha, work.height, work.width, sharp=False)
+        return dataclasses.replace(picture, pixels=pixels, alpha=alpha)
+
+    def plan(
+        self, picture: Picture, *, scale: ScaleLike | None = None, size: tuple[int, int] | None = None
+    ) -> Plan:
+        """What will be done to ``picture``; arguments and errors as for the call."""
+        return plan(picture.height, picture.width, scale=scale, size=size, max_pixels=self.max_pixels)
+
+    def tiling(self, height: int, width: int, scale: ScaleLike) -> Tiling:
+        """How a picture of ``height`` x ``width`` will be cut for the network at ``scale``."""
+        engine = self._engine(Scale.of(scale))
+        context = GLOBAL_OVERLAP if engine.context is None else engine.context
+        overlap = context if self.overlap is None else self.overlap
+        rows, columns = axes(height, width, engine.scale, overlap, engine.multiple_of, engine.minimum_size)
+        if self.tile == 0:
+            tile = (height, width)
+        elif self.tile == "auto":
+            tile = fit(rows, columns, self._room(engine))
+        else:
+            tile = (max(self.tile, engine.minimum_size), max(self.tile, engine.minimum_size))
+        exact = engine.context is not None and overlap >= engine.context
+        return Tiling(rows, columns, tile, exact)
+
+    def describe(self, scale: ScaleLike) -> str:
+        """What runs the network at ``scale``, and in which precision."""
+        return str(self._engine(Scale.of(scale)))
+
+    def _engine(self, scale: Scale) -> TorchEngine:
+        if scale not in self._engines:
+            self._engines[scale] = TorchEngine(fuse(self.model, scale), self.device, self.dtype)
+        return self._engines[scale]
+
+    def _room(self, engine: TorchEngine) -> float:
+        """Pixels that all windows of a batch together may have."""
+        memory = working_memory(self.device) if self.memory is None else self.memory
+        return memory / engine.bytes_per_pixel()
+
+    def _enlarged(self, pixels: Pixels, scale: Scale, on_progress: Progress) -> Pixels:
+        height, width = scale.output_size(*pixels.shape[:2])
+        result = np.empty((height, width, pixels.shape[2]), pixels.dtype)
+        top = 0
+        for band in self.bands(pixels, scale):
+            result[top : top + len(band)] = band
+            top += len(band)
+            on_progress(top / height)
+        return result
+
+    def bands(self, pixels: Pixels, scale: ScaleLike) -> Iterator[Pixels]:
+        """The network's result from top to bottom, a row of tiles at a time: (rows, W * scale, C), same dtype.
+
+        If memory runs out, the tiles are halved from there on; what was given out stands.
+
+        Args:
+            pixels: (H, W, 1 or 3).
+            scale: that the model can make.
+        """
+        engine = self._engine(Scale.of(scale))
+        height, width = pixels.shape[:2]
+        tiling = self.tiling(height, width, engine.scale)
+        tile, begin = tiling.tile, 0
+        while begin < height:
+            batch = self.batch or self._batch(engine, tiling, tile)
+            try:
+                for row in tiling.rows.spans(tile[0], begin):
+                    yield _band(engine, pixels, row, tiling.columns.spans(tile[1]), batch)
+                    begin = row.stop
+            except (MemoryError, RuntimeError) as error:
+                smaller = halve(tile, tiling.rows, tiling.columns)
+                if not is_out_of_memory(error):
+                    raise
+                if smaller is None:
+                    raise PictureError(
+                        f"memory ran out even with tiles of {tile[1]}x{tile[0]} pixels: free some of it, "
+                        "or take a smaller model"
+                    ) from error
+                tile = smaller
+
+    def _batch(self, engine: TorchEngine, tiling: Tiling, tile: tuple[int, int]) -> int:
+        """How many windows fit into memory together."""
+        if tile[1] >= tiling.columns.size:
+            return 1
+        window = tiling.rows.window(tile[0]) * tiling.columns.window(tile[1])
+        return max(1, min(_MAX_BATCH, int(self._room(engine) // window)))
+
+
+def _band(engine: TorchEngine, pixels: Pixels, row: Span, columns: list[Span], batch: int) -> Pixels:
+    """One row of tiles enlarged: (rows, W', C), same dtype as ``pixels``."""
+    tall, wide = engine.scale.y, engine.scale.x
+    target = row.target(tall)
+    shape = (target.stop - target.start, columns[-1].target(wide).stop, pixels.shape[2])
+    band = np.empty(shape, pixels.dtype)
+    for group in _groups(columns, batch):
+        enlarged = engine(np.stack([pixels[row.window, column.window] for column in group]))
+        for column, image in zip(group, enlarged, strict=True):
+            core = image[:, row.crop(tall), column.crop(wide)]
+            core = core.mean(0, keepdim=True) if shape[2] == 1 else core
+            band[:, column.target(wide)] = pixels_of(core.permute(1, 2, 0), pixels.dtype)
+    return band
+
+
+def _groups(columns: list[Span], batch: int) -> Iterator[list[Span]]:
+    """Runs of at most ``batch`` neighbours whose windows have the same size."""
+    group: list[Span] = []
+    for column in columns:
+        if group and (len(group) == batch or column.high - column.low != group[0].high - group[0].low):
+            yield group
+            group = []
+        group.append(column)
+    yield group
