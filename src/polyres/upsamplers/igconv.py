@@ -44,6 +44,7 @@ class IGConv(Upsampler):
         max_scale: largest scale that the hypernetworks are told; larger ones are evaluated as this one on a
             finer grid.
         colour_map: a learned linear map of the generated colours, as RCAN's trainable mean shift is.
+        spread: see :class:`KernelField`; the sampler keeps the published one.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class IGConv(Upsampler):
         sample_kernel_size: int = 3,
         max_scale: float = 4,
         colour_map: bool = False,
+        spread: float = 0.02,
     ) -> None:
         super().__init__()
         if kernel_size % 2 == 0 or not sample_kernel_size % 2 or sample_kernel_size > kernel_size:
@@ -74,8 +76,10 @@ class IGConv(Upsampler):
         ]  # learned offsets have no bound
         self.context = None if reach is None else max(kernel_size // 2, reach)
         self.kernels = KernelField(
-            in_channels, out_channels, kernel_size, width, hidden_layers, max_scale=max_scale
+            in_channels, out_channels, kernel_size, width, hidden_layers, max_scale=max_scale, spread=spread
         )
+        if base != "none":
+            self.kernels.damp()
         self.sampler: IGSample | None = None
         if base == "sample":
             self.sampler = IGSample(

@@ -33,6 +33,8 @@ class KernelField(nn.Module):
         groups: networks side by side, each with ``rows / groups`` of the rows and every ``groups``-th feature.
         last_bias: whether the last layer has a bias.
         max_scale: the scale input is ``2 / min(scale, max_scale)``.
+        spread: standard deviation of frequencies and amplitudes at the start. The published 0.02 makes all taps
+            nearly equal at first; a larger one tells them apart at once, which short training needs.
     """
 
     def __init__(
@@ -45,13 +47,14 @@ class KernelField(nn.Module):
         groups: int = 1,
         last_bias: bool = True,
         max_scale: float = 4,
+        spread: float = 0.02,
     ) -> None:
         super().__init__()
         tokens = in_channels * kernel_size**2
         self.in_channels, self.rows, self.kernel_size = in_channels, rows, kernel_size
         self.groups, self.max_scale = groups, max_scale
-        self.frequency = nn.Parameter(torch.randn(tokens, width) * 0.02)
-        self.amplitude = nn.Parameter(torch.randn(tokens, width) * 0.02)
+        self.frequency = nn.Parameter(torch.randn(tokens, width) * spread)
+        self.amplitude = nn.Parameter(torch.randn(tokens, width) * spread)
         self.phase = nn.Linear(1, width // 2)
         self.layers = nn.ModuleList(GroupedLinear(width, width, groups) for _ in range(hidden_layers))
         self.layers.append(GroupedLinear(width, rows, groups, bias=last_bias))
@@ -79,6 +82,12 @@ class KernelField(nn.Module):
         # (groups, T, S, rows / groups) -> (rows, S, C, k, k)
         size = self.kernel_size
         return kernels.permute(0, 3, 2, 1).reshape(self.rows, -1, self.in_channels, size, size)
+
+    @torch.no_grad()
+    def damp(self, factor: float = 0.1) -> None:
+        """Make the fresh kernels small, for a picture that starts near its base."""
+        for parameter in self.layers[-1].parameters():
+            parameter.mul_(factor)
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -1,0 +1,56 @@
+"""The command line: one file a command, and the one place that turns errors into exit statuses."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from polyres._version import __version__
+from polyres.cli.evaluate import evaluate
+from polyres.cli.info import info
+from polyres.cli.train import train
+from polyres.cli.upscale import upscale
+from polyres.cli.variadic import VariadicCommand
+from polyres.errors import PolyresError, UsageError
+
+app = typer.Typer(
+    name="polyres",
+    help="Single-image super-resolution: one network, every scale.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(upscale)
+app.command(cls=VariadicCommand)(evaluate)
+app.command()(train)
+app.command()(info)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"polyres {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Single-image super-resolution: one network, every scale."""
+
+
+def main() -> None:
+    """Run the command line; exit with 0, 1 (error), 2 (wrong usage, or some inputs failed) or 130 (interrupted)."""
+    try:
+        app(prog_name="polyres")
+    except PolyresError as error:
+        typer.echo(f"polyres: {' '.join(str(error).split())}", err=True)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        typer.echo("polyres: interrupted", err=True)
+        sys.exit(130)
