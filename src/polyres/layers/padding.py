@@ -17,11 +17,17 @@ def pad_to(image: Tensor, multiple_of: int, minimum_size: int = 1, mode: Mode = 
     mirrored back and forth, so that any size from 1x1 works.
     """
     for axis in (-2, -1):
-        size = image.shape[axis]
-        target = -(-max(size, minimum_size) // multiple_of) * multiple_of
-        if target != size:
-            image = image.index_select(axis, _mirrored(size, target, mode, image.device))
+        target = -(-max(image.shape[axis], minimum_size) // multiple_of) * multiple_of
+        image = extend(image, axis, target, mode)
     return image
+
+
+def extend(image: Tensor, axis: int, target: int, mode: Mode = "reflect") -> Tensor:
+    """``image`` continued at the end of one axis until that has ``target`` entries; itself if it has them."""
+    size = image.shape[axis]
+    if target == size:
+        return image
+    return image.index_select(axis, _mirrored(size, target, mode, image.device))
 
 
 def _mirrored(size: int, target: int, mode: Mode, device: torch.device) -> Tensor:

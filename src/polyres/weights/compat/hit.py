@@ -1,0 +1,109 @@
+"""HiT-SR checkpoints (HiT-SIR, HiT-SNG, HiT-SRF), fixed-scale and of the IGConv repository."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from polyres.errors import ConfigError
+from polyres.model import ModelConfig
+from polyres.weights.compat.base import Foreign, Rename
+from polyres.weights.compat.heads import prefixed
+from polyres.weights.compat.swinir import (
+    BLOCK,
+    GENERATED,
+    IGNORED,
+    OUR_BLOCK,
+    closing,
+    model_of,
+    shared_renames,
+)
+
+_COMMON: dict[str, Any] = {
+    "img_size": 64,
+    "patch_size": 1,
+    "in_chans": 3,
+    "embed_dim": 60,
+    "depths": (6, 6, 6, 6),
+    "num_heads": (6, 6, 6, 6),
+    "base_win_size": (8, 8),
+    "mlp_ratio": 2.0,
+    "drop_rate": 0.0,
+    "value_drop_rate": 0.0,
+    "drop_path_rate": 0.0,
+    "ape": False,
+    "patch_norm": True,
+    "use_checkpoint": False,
+    "upscale": 4,
+    "img_range": 1.0,
+    "upsampler": "pixelshuffledirect",
+    "resi_connection": "1conv",
+    "hier_win_ratios": (0.5, 1, 2, 4, 6, 8),
+    "expansion_factor": 2,  # stands in every released options file, but the classes take no notice of it
+}
+
+_THEIRS = rf"{BLOCK}\.correlation"
+_NGRAM = rf"{_THEIRS}\.ngram_window_partition\.ngram_context"
+
+
+def _configured(arguments: Mapping[str, Any], encoder: str) -> ModelConfig:
+    for name, plain in (("ape", False), ("patch_norm", True)):
+        if arguments[name] != plain:
+            raise ConfigError(f"network_g: HiT is read with {name}={plain} only; got {arguments[name]}")
+    options = {
+        "channels": arguments["embed_dim"],
+        "blocks": list(arguments["depths"]),
+        "heads": list(arguments["num_heads"]),
+        "window": list(arguments["base_win_size"]),
+        "ratios": list(arguments["hier_win_ratios"]),
+        "mlp_ratio": arguments["mlp_ratio"],
+        "closing": closing(arguments["resi_connection"]),
+        "drop_path": arguments["drop_path_rate"],
+        "in_channels": arguments["in_chans"],
+    }
+    # Whatever geo_ensemble says: the class fixes it by the kind of the upsampler.
+    plus = arguments["upsampler"] == "igconv+igsample"
+    return model_of(encoder, options, {**arguments, "geo_ensemble": plus})
+
+
+def _of_position(match: re.Match[str]) -> str:
+    """Three pieces of (norm, activation, linear), one after another here."""
+    index = 1 + 3 * (int(match[3]) - 1) + int(match[4])
+    return f"encoder.groups.{match[1]}.blocks.{match[2]}.correlate.position.network.{index}.{match[5]}"
+
+
+def _renames(arguments: Mapping[str, Any]) -> list[Rename]:
+    return [
+        *prefixed(
+            [
+                (rf"{_THEIRS}\.qv\.conv\.(\d)", rf"{OUR_BLOCK}.extract.bottleneck.\3"),
+                (rf"{_THEIRS}\.qv\.linear", rf"{OUR_BLOCK}.extract.gate"),
+                (rf"{_THEIRS}\.proj", rf"{OUR_BLOCK}.correlate.project"),
+                (rf"{_THEIRS}\.spatial_linear", rf"{OUR_BLOCK}.correlate.pool"),
+                (rf"{_THEIRS}\.pos\.pos_proj", rf"{OUR_BLOCK}.correlate.position.network.0"),
+                (rf"{_NGRAM}\.unigram_embed", rf"{OUR_BLOCK}.neighbours.summary"),
+                (rf"{_NGRAM}\.ngram_attn\.qkv", rf"{OUR_BLOCK}.neighbours.attention.mix"),
+                (rf"{_NGRAM}\.ngram_attn\.proj", rf"{OUR_BLOCK}.neighbours.attention.project"),
+                (rf"{_NGRAM}\.merge", rf"{OUR_BLOCK}.neighbours.merge"),
+                (rf"{BLOCK}\.mlp\.dwconv\.depthwise_conv\.0", rf"{OUR_BLOCK}.mlp.depthwise"),
+            ]
+        ),
+        Rename(rf"{_THEIRS}\.pos\.pos(\d)\.(\d)\.(weight|bias)", _of_position),
+        Rename(
+            rf"{_NGRAM}\.ngram_attn\.relative_position_bias_table",
+            rf"{OUR_BLOCK}.neighbours.attention.position.table",
+        ),
+        *shared_renames(arguments),
+    ]
+
+
+def _foreign(name: str, encoder: str, defaults: Mapping[str, Any]) -> Foreign:
+    return Foreign(name, defaults, lambda arguments: _configured(arguments, encoder), _renames, IGNORED)
+
+
+FOREIGN = [
+    _foreign("HiT_SIR", "hit-sir", _COMMON),
+    _foreign("HiT_SNG", "hit-sng", _COMMON),
+    _foreign("HiT_SRF", "hit-srf", {**_COMMON, **GENERATED}),
+]
