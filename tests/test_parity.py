@@ -50,14 +50,14 @@ def test_outputs_equal_the_recorded_ones(case: tuple[dict, dict[str, Tensor], Pa
         match = re.fullmatch(r"io/out(64)?(pad)?\.(\d+x\d+x\d+)\.x(\d+)(\.sub3)?", key)
         if match is None:
             continue
-        image = recorded[f"io/in.{match[3]}"] / meta["input_multiplier"]
+        image = recorded[f"io/in.{match[3]}"].double() / meta["input_multiplier"]
         scale, (height, width) = int(match[4]), image.shape[-2:]
         if match[2] and meta["pad"] == "internal":  # padded by the caller although the network would do it
             image = pad_to(image, meta["window"])
         precise = match[1] is not None
         # A copy for float64: weights stay the recorded float32 values.
         network, image = (
-            (load(path, network_g=network_g).double(), image.double()) if precise else (model, image)
+            (load(path, network_g=network_g).double(), image) if precise else (model, image.float())
         )
         with torch.no_grad():
             output = network(image, scale) * meta["input_multiplier"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,31 @@ from torch import Tensor
 
 from polyres.errors import CheckpointError, ConfigError, UnknownNameError, nearest
 from polyres.model import ModelConfig
-from polyres.weights.compat import edsr, hat, srformer, swinir
+from polyres.weights.compat import atd, edsr, hat, hit, mambair, plksr, rcan, rdn, safmn, smfanet, srformer, swinir
 from polyres.weights.compat.base import Foreign
+from polyres.weights.compat.recognise import Recognised, candidates_for, described, mismatch, recognise
 
-#: Every class that can be read, by its name in option files.
-FOREIGN: Mapping[str, Foreign] = {
-    entry.type: entry
-    for entry in (
-        *edsr.FOREIGN,
-        *swinir.FOREIGN,
-        *srformer.FOREIGN,
-        *hat.FOREIGN,
-    )
+logger = logging.getLogger(__name__)
+
+#: Every class that can be read. Two originals may share a name.
+READERS: tuple[Foreign, ...] = (
+    *edsr.FOREIGN,
+    *rcan.FOREIGN,
+    *rdn.FOREIGN,
+    *smfanet.FOREIGN,
+    *safmn.FOREIGN,
+    *plksr.FOREIGN,
+    *swinir.FOREIGN,
+    *hit.FOREIGN,
+    *srformer.FOREIGN,
+    *hat.FOREIGN,
+    *atd.FOREIGN,
+    *mambair.FOREIGN,
+)
+
+#: The same by their name in option files.
+FOREIGN: Mapping[str, tuple[Foreign, ...]] = {
+    reader.type: tuple(other for other in READERS if other.type == reader.type) for reader in READERS
 }
 
 
@@ -32,19 +46,29 @@ def convert(
 
     Args:
         tensors: as read from ``path``; keys under ``io/`` (recorded inputs and outputs) are left out.
-        network_g: class name under ``type`` and constructor arguments.
+        network_g: class name under ``type`` and constructor arguments. Without it, the shapes tell; what they
+            cannot tell is as in the released networks, and logged.
         path: named in messages.
 
     Raises:
-        CheckpointError: no ``network_g``.
+        CheckpointError: weights that do not fit; the message groups what is missing, extra and mis-shaped.
         UnknownNameError: a class that is not in the list.
         ConfigError: an argument that the class does not have.
     """
+    weights = {key: tensor for key, tensor in tensors.items() if not key.startswith("io/")}
     if network_g is None:
-        raise CheckpointError(
-            f"{path} was not written by polyres and does not say what network it is; pass the options file's "
-            "network_g, such as {'type': 'EDSR', 'num_feat': 64, ...}"
-        )
+        found = recognise(weights, READERS, path)
+        _report(found, path)
+        reader, arguments = found.reader, dict(found.arguments)
+    else:
+        reader = _named(network_g, weights)
+        arguments = reader.arguments(network_g)
+        _check(reader, weights, arguments, path)
+    return reader.configure(arguments), reader.translate(weights, arguments)
+
+
+def _named(network_g: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Foreign:
+    """The class that ``network_g`` names; of two that share the name, the one with these arguments and keys."""
     if "type" not in network_g:
         raise ConfigError(f"network_g names no type; known are {', '.join(FOREIGN)}")
     name = str(network_g["type"])
@@ -52,10 +76,34 @@ def convert(
         raise UnknownNameError(
             f"network_g: no network of type '{name}' is known; there are {', '.join(FOREIGN)}.{nearest(name, FOREIGN)}"
         )
-    foreign = FOREIGN[name]
-    arguments = foreign.arguments(network_g)
-    weights = {key: tensor for key, tensor in tensors.items() if not key.startswith("io/")}
-    return foreign.configure(arguments), foreign.translate(weights, arguments)
+    given = set(network_g) - {"type"}
+    taking = [reader for reader in FOREIGN[name] if given <= reader.defaults.keys()]
+    return max(taking or FOREIGN[name], key=lambda reader: reader.known(weights))
 
 
-__all__ = ["FOREIGN", "convert"]
+def _check(reader: Foreign, weights: Mapping[str, Tensor], arguments: Mapping[str, Any], path: Path) -> None:
+    """Raise a CheckpointError unless all weights fit; it says which network they do fit, if one is known."""
+    problems, wanted = mismatch(reader, weights, arguments)
+    if problems:
+        fitting = [c.network_g for c in candidates_for(weights, READERS) if not c.problems]
+        hint = f". The weights are those of {fitting[0]}" if fitting else ""
+        raise CheckpointError(
+            f"{path} does not fit the {reader.type} of network_g: {described(problems)} of {wanted} weights{hint}"
+        )
+
+
+def _report(found: Recognised, path: Path) -> None:
+    """Log what network a file without options was taken for."""
+    if found.assumed:
+        guessed = ", ".join(f"{name}={value}" for name, value in found.assumed.items())
+        logger.warning(
+            "%s: read as %s; shapes cannot tell %s, so that is as in the released networks",
+            path,
+            found.network_g,
+            guessed,
+        )
+    else:
+        logger.info("%s: read as %s", path, found.network_g)
+
+
+__all__ = ["FOREIGN", "READERS", "convert"]

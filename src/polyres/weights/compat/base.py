@@ -29,6 +29,21 @@ class Rename:
     replacement: Replacement
     reshape: Callable[[Tensor], Tensor] | None = None
 
+    def name(self, match: re.Match[str]) -> str:
+        """Our key for theirs that matched."""
+        return (
+            match.expand(self.replacement) if isinstance(self.replacement, str) else self.replacement(match)
+        )
+
+    def value(self, tensor: Tensor) -> Tensor:
+        """``tensor`` in our layout; one that cannot be brought into it stays, to be reported as mis-shaped."""
+        if self.reshape is None:
+            return tensor
+        try:
+            return self.reshape(tensor)
+        except (RuntimeError, IndexError, ValueError):
+            return tensor
+
 
 @dataclass(frozen=True)
 class Foreign:
@@ -40,6 +55,9 @@ class Foreign:
         configure: all arguments to our configuration.
         renames: from its keys to ours; the first that matches counts. May depend on the arguments.
         ignored: patterns of stored values that are recomputed here.
+        infer: for checkpoints without options: from tensors to the arguments that their shapes tell, and to those
+            that they cannot tell, as the released networks have them. Raises
+            :class:`~polyres.weights.compat.shapes.NotThisNetworkError` if the tensors are another class's.
     """
 
     type: str
@@ -47,6 +65,7 @@ class Foreign:
     configure: Callable[[Mapping[str, Any]], ModelConfig]
     renames: Callable[[Mapping[str, Any]], Sequence[Rename]]
     ignored: Sequence[str] = ()
+    infer: Callable[[Mapping[str, Tensor]], tuple[Mapping[str, Any], Mapping[str, Any]]] | None = None
 
     def arguments(self, network_g: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults with ``network_g`` on top.
@@ -73,11 +92,11 @@ class Foreign:
             match, rule = next(((m, rule) for p, rule in rules if (m := p.fullmatch(key))), (None, None))
             if match is None or rule is None:
                 result[key] = tensor
-                continue
-            name = (
-                match.expand(rule.replacement)
-                if isinstance(rule.replacement, str)
-                else rule.replacement(match)
-            )
-            result[name] = tensor if rule.reshape is None else rule.reshape(tensor)
+            else:
+                result[rule.name(match)] = rule.value(tensor)
         return result
+
+    def known(self, tensors: Mapping[str, Tensor]) -> int:
+        """How many of the keys a network with default arguments has a rule for."""
+        rules = [re.compile(rule.pattern) for rule in self.renames(self.defaults)]
+        return sum(any(pattern.fullmatch(key) for pattern in rules) for key in tensors)
