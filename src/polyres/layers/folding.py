@@ -37,11 +37,22 @@ def fold(module: M) -> M:
 def _fold_children(module: M) -> M:
     """``module`` itself, with its parametrised tensors stored and its foldable descendants replaced."""
     if parametrize.is_parametrized(module):
-        for name in list(module.parametrizations):  # type: ignore[union-attr, arg-type]
-            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        _store_parametrised(module)
     for name, child in module.named_children():
-        if name == "parametrizations":
-            continue
         folded = child.folded() if isinstance(child, Foldable) else child
         setattr(module, name, _fold_children(folded))
     return module
+
+
+def _store_parametrised(module: nn.Module) -> None:
+    """Replace the parametrised tensors of ``module``, a deep copy, by their current values.
+
+    Not by ``parametrize.remove_parametrizations``: a copy shares the class that torch made for the original, and
+    removing takes the tensors' properties off that class, which breaks the original.
+    """
+    names = list(cast(nn.ModuleDict, module.parametrizations))
+    values = {name: getattr(module, name).detach().clone() for name in names}
+    del module.parametrizations
+    module.__class__ = type(module).__mro__[1]
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value))
