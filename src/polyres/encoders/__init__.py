@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polyres.encoders import hat, plksr, rcan, rdn, safmn, smfanet, srformer, swinir
+from polyres.encoders import atd, hat, hit, mambair, plksr, rcan, rdn, safmn, smfanet, srformer, swinir
 from polyres.encoders.base import Encoder
 from polyres.encoders.edsr import EDSR
 from polyres.registry import Entry, Table
@@ -37,8 +37,11 @@ ENCODERS: Table[Encoder] = Table(
         *safmn.ENTRIES,
         *plksr.ENTRIES,
         *swinir.ENTRIES,
+        *hit.ENTRIES,
         *srformer.ENTRIES,
         *hat.ENTRIES,
+        *atd.ENTRIES,
+        *mambair.ENTRIES,
     ],
 )
 

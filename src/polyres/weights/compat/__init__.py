@@ -11,7 +11,20 @@ from torch import Tensor
 
 from polyres.errors import CheckpointError, ConfigError, UnknownNameError, nearest
 from polyres.model import ModelConfig
-from polyres.weights.compat import atd, edsr, hat, hit, mambair, plksr, rcan, rdn, safmn, smfanet, srformer, swinir
+from polyres.weights.compat import (
+    atd,
+    edsr,
+    hat,
+    hit,
+    mambair,
+    plksr,
+    rcan,
+    rdn,
+    safmn,
+    smfanet,
+    srformer,
+    swinir,
+)
 from polyres.weights.compat.base import Foreign
 from polyres.weights.compat.recognise import Recognised, candidates_for, described, mismatch, recognise
 
