@@ -199,6 +199,21 @@ def test_tiles_are_halved_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch, 
     )
 
 
+def test_finished_tiles_are_kept_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pixels = tiny(), noise(200, 48).pixels
+    upscaler = Upscaler(model, device="cpu", dtype=torch.float32, tile=48, batch=1)
+    starved = Starved(upscaler._engine(Scale.of(2)), 10**9, MemoryError())
+    monkeypatch.setattr(upscaler, "_engine", lambda scale: starved)
+    bands = upscaler.bands(pixels, 2)
+    first = next(bands)
+    starved.pixels = 50 * 48
+    rest = list(bands)
+    assert len(first) == 96
+    assert len(rest[0]) < 96
+    expected = whole(model, pixels, 2).clip(0, 1)
+    np.testing.assert_allclose(np.concatenate([first, *rest]), expected, rtol=0, atol=1e-6)
+
+
 def test_no_memory_at_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     upscaler = Upscaler(tiny(), device="cpu", dtype=torch.float32)
     starved = Starved(upscaler._engine(Scale.of(2)), 0, MemoryError())

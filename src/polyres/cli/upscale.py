@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -126,7 +127,9 @@ def _run(
 
     failures: list[tuple[Path, PolyresError]] = []
     results = Console(soft_wrap=True, highlight=False)
-    with _progress(errors) as progress:
+    with _progress(errors) as progress, warnings.catch_warnings():
+        # Pillow tells of damaged metadata in several lines; what matters is in the notes and errors.
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
         bar = progress.add_task("", total=len(batch.jobs))
         for index, job in enumerate(batch.jobs):
             progress.update(bar, completed=index, description=escape(job.source.name))
