@@ -1,0 +1,153 @@
+"""Checkpoints without options: the shapes tell the network, and what does not fit is said in groups."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from polyres.errors import CheckpointError
+from polyres.weights import load
+from polyres.weights.compat import READERS
+from polyres.weights.compat.recognise import grouped, recognise
+from polyres.weights.compat.shapes import NotThisNetworkError, ratio, root
+
+PARITY = Path(__file__).resolve().parents[2] / "shared" / "parity"
+INFERRED = {reader.type for reader in READERS if reader.infer is not None}
+
+#: Arguments that change nothing in what the network computes.
+IDLE = {"return_skip", "data_train", "use_checkpoint", "no_upsampling"}
+#: The same of networks for every scale.
+IDLE_SCALES = {"upscale", "upscaling_factor"}
+#: The same of single classes or files: MambaIR has no windows; one of its releases differs in ``max_s`` alone.
+IDLE_OF = {"MambaIR": {"img_size"}, "ig_MambaIR_IGConvPlus_DFL_S8": {"max_s"}}
+
+
+def records(folder: str) -> list[str]:
+    found = [path.stem for path in sorted((PARITY / folder).glob("*.json"))]
+    return [stem for stem in found if _class_of(folder, stem) in INFERRED] or ["none recorded here"]
+
+
+def _class_of(folder: str, stem: str) -> str | None:
+    record = json.loads((PARITY / folder / f"{stem}.json").read_text())
+    return record.get("cls") if isinstance(record, dict) and record.get("kind") != "unit" else None
+
+
+def plain(value: object) -> object:
+    """Tuples as lists, and one scale as the number that it is."""
+    value = list(value) if isinstance(value, tuple) else value
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+@pytest.mark.parametrize("stem", records("open"))
+def test_shapes_tell_what_the_recorded_options_said(stem: str, shared: Path) -> None:
+    path = shared / "parity" / "open" / f"{stem}.safetensors"
+    meta = json.loads(path.with_suffix(".json").read_text())
+    tensors = {k: v for k, v in load_file(path).items() if not k.startswith("io/")}
+    found = recognise(tensors, READERS, path)
+    assert found.reader.type == meta["cls"]
+    idle = IDLE | IDLE_OF.get(meta["cls"], set()) | found.assumed.keys()
+    idle |= IDLE_SCALES if meta["kind"] == "ig" else set()
+    told = {k: v for k, v in meta["kwargs"].items() if k not in idle}
+    if "RDNconfig" in told:
+        told["RDNconfig"] = meta["hard_coded_sizes_patched"]["rdn"][told["RDNconfig"]]
+    assert {k: plain(found.arguments[k]) for k in told} == {k: plain(v) for k, v in told.items()}
+
+
+@pytest.mark.parametrize("stem", records("official"))
+def test_released_networks_are_recognised_whole(stem: str, shared: Path) -> None:
+    record = json.loads((shared / "parity" / "official" / f"{stem}.json").read_text())
+    tensors = {
+        key: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
+        for key, (shape, dtype) in record["keys"].items()
+    }
+    found = recognise(tensors, READERS, Path("released.pth"))
+    assert found.reader.type == record["cls"]
+    idle = IDLE | IDLE_OF.get(stem, set()) | (IDLE_SCALES if stem.startswith("ig_") else set())
+    released = {k: plain(v) for k, v in record["kwargs"].items() if k not in idle}
+    if "RDNconfig" in released:
+        released["RDNconfig"] = [16, 8, 64]
+    assert {k: plain(found.arguments[k]) for k in released} == released
+
+
+def test_files_load_without_options(shared: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = shared / "parity" / "open" / "edsr_x4.safetensors"
+    recorded = load_file(path)
+    with caplog.at_level(logging.WARNING):
+        model = load(path)
+    with torch.no_grad():
+        output = model(recorded["io/in.1x17x13"], 4)
+    torch.testing.assert_close(output, recorded["io/out.1x17x13.x4"], rtol=0, atol=1e-4)
+    assert "EDSR" in caplog.text
+    assert "shapes cannot tell res_scale=1, img_range=255.0" in caplog.text
+
+
+def test_the_older_name_of_the_sampler_is_read(shared: Path, tmp_path: Path) -> None:
+    recorded = load_file(shared / "parity" / "open" / "rdn_igplus.safetensors")
+    older = {key.replace("skip.", "dy_sampler."): tensor for key, tensor in recorded.items()}
+    save_file(older, tmp_path / "older.safetensors")
+    with torch.no_grad():
+        output = load(tmp_path / "older.safetensors")(recorded["io/in.1x17x13"], 3)
+    torch.testing.assert_close(output, recorded["io/out.1x17x13.x3"], rtol=0, atol=2e-5)
+
+
+def smfanet(shared: Path) -> dict[str, Tensor]:
+    tensors = load_file(shared / "parity" / "open" / "smfanet_x2.safetensors")
+    return {key: tensor for key, tensor in tensors.items() if not key.startswith("io/")}
+
+
+def test_what_does_not_fit_is_grouped_and_the_nearest_named(shared: Path, tmp_path: Path) -> None:
+    tensors = smfanet(shared)
+    for block in range(2):
+        del tensors[f"feats.{block}.smfa.dw_conv.bias"]
+    tensors["surplus"] = torch.zeros(1)
+    tensors["feats.1.smfa.belt"] = torch.zeros(3)
+    save_file(tensors, tmp_path / "odd.safetensors")
+    with pytest.raises(CheckpointError) as error:
+        load(tmp_path / "odd.safetensors")
+    for part in (
+        "nearest is {'type': 'SMFANet', 'dim': 16, 'n_blocks': 2",
+        "2 missing (encoder.blocks.#.modulation.coarse.bias x2)",
+        "1 extra (surplus)",
+        "1 of another shape (encoder.blocks.#.modulation.variance_weight)",
+    ):
+        assert part in str(error.value)
+
+
+def test_weights_of_another_network_say_whose_they_are(shared: Path) -> None:
+    path = shared / "parity" / "open" / "smfanet_x2.safetensors"
+    with pytest.raises(
+        CheckpointError, match=r"does not fit the SAFMN .*those of {'type': 'SMFANet', 'dim': 16"
+    ):
+        load(path, network_g={"type": "SAFMN", "dim": 16, "n_blocks": 2, "upscaling_factor": 2})
+
+
+def test_weights_like_no_network_are_refused(tmp_path: Path) -> None:
+    save_file(
+        {"layer.0.weight": torch.zeros(2), "layer.1.weight": torch.zeros(2)}, tmp_path / "a.safetensors"
+    )
+    with pytest.raises(
+        CheckpointError, match=r"2 weights \(layer\.#\.weight x2\) are like no known network's"
+    ):
+        load(tmp_path / "a.safetensors")
+
+
+def test_keys_of_one_kind_are_one_group() -> None:
+    assert grouped(["a.0.b", "a.12.b", "c"]) == "a.#.b x2, c"
+    assert grouped("abcde", most=2).endswith(", ...")
+
+
+@pytest.mark.parametrize(("part", "whole"), [(72, 36), (71, 36), (1, 3), (29, 30), (115, 58)])
+def test_ratios_give_the_part_back(part: int, whole: int) -> None:
+    assert int(whole * ratio(part, whole)) == part
+
+
+@pytest.mark.parametrize("number", [0, 2, 8])
+def test_what_is_no_square_belongs_to_no_network(number: int) -> None:
+    with pytest.raises(NotThisNetworkError):
+        root(number)
