@@ -92,7 +92,7 @@ class ATDGroup(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The group's output."""
-        deep, dictionary = features, self.dictionary.expand(len(features), -1, -1)
+        deep, dictionary = features, self.dictionary.repeat(len(features), 1, 1)
         for block in self.blocks:
             deep, dictionary = block(deep, dictionary)
         return features + to_last(self.closing(to_first(deep)))
