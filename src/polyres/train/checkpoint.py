@@ -32,7 +32,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
         except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
             continue  # damaged: the one before it is the newest that is whole
         return state
-    raise CheckpointError(f"there is no checkpoint to resume from in {folder}; start the run without --resume")
+    raise CheckpointError(
+        f"there is no checkpoint to resume from in {folder}; start the run without --resume"
+    )
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -25,7 +25,9 @@ class DataConfig(Section):
     """What the run sees."""
 
     train: list[Path] = Field(min_length=1, description="folders with training pictures")
-    validation: list[Path] = Field(default=[], description="folders with pictures to measure on; never test sets")
+    validation: list[Path] = Field(
+        default=[], description="folders with pictures to measure on; never test sets"
+    )
     validation_pictures: int = Field(default=8, ge=1, description="how many of them to use")
     patch: int = Field(default=48, ge=8, description="side of the LR crops in pixels")
     batch: int = Field(default=16, ge=1, description="crops in a micro-batch, all of one scale")
@@ -46,7 +48,9 @@ class DataConfig(Section):
             if min(scale.y, scale.x) < 1:
                 raise ValueError(f"scales to train are at least 1; got {scale}")
             if self.patch % scale.period[0] or self.patch % scale.period[1]:
-                raise ValueError(f"patch must be a multiple of {scale.period[0]} for scale {scale}; got {self.patch}")
+                raise ValueError(
+                    f"patch must be a multiple of {scale.period[0]} for scale {scale}; got {self.patch}"
+                )
         return self
 
     @property
@@ -62,7 +66,9 @@ class OptimiserConfig(Section):
     final_lr: float = Field(default=1e-6, ge=0, description="learning rate at the last step")
     warmup: int = Field(default=200, ge=0, description="steps from zero to the peak")
     betas: tuple[float, float] = Field(default=(0.9, 0.99), description="Adam's decay rates")
-    clip: float | None = Field(default=None, gt=0, description="largest norm of the gradient, over all weights")
+    clip: float | None = Field(
+        default=None, gt=0, description="largest norm of the gradient, over all weights"
+    )
 
 
 class LossConfig(Section):
@@ -89,11 +95,14 @@ class RunConfig(Section):
     )
     ema: float = Field(default=0.999, ge=0, lt=1, description="decay of the averaged weights")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="of the convolutions; auto is bfloat16 where the processor has units for it"
+        default="auto",
+        description="of the convolutions; auto is bfloat16 where the processor has units for it",
     )
     device: str = Field(default="cpu", description="cpu or cuda")
     seed: int = Field(default=0, ge=0, description="of weights, crops and scales")
-    initial: Path | None = Field(default=None, description="model file to start from instead of fresh weights")
+    initial: Path | None = Field(
+        default=None, description="model file to start from instead of fresh weights"
+    )
     validate_every: int = Field(default=1000, ge=1, description="steps between validations")
     save_every: int = Field(default=500, ge=1, description="steps between checkpoints")
     log_every: int = Field(default=50, ge=1, description="steps between log lines")
@@ -112,7 +121,9 @@ def read_run(path: Path) -> RunConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} should hold keys such as model, data and steps; it holds {type(content).__name__}")
+        raise ConfigError(
+            f"{path} should hold keys such as model, data and steps; it holds {type(content).__name__}"
+        )
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:

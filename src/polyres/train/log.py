@@ -28,7 +28,12 @@ class RunLog:
 
     def step(self, report: StepReport, speed: float) -> None:
         """One line for a step; ``speed`` in steps a second."""
-        values = {"loss": report.loss, "lr": report.lr, "gradient": report.gradient, "steps_per_second": speed}
+        values = {
+            "loss": report.loss,
+            "lr": report.lr,
+            "gradient": report.gradient,
+            "steps_per_second": speed,
+        }
         self._rows.writerow([report.step, *(f"{value:.6g}" for value in values.values())])
         self._table.flush()
         self._write(report.step, "train", values)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from polyres.data.crops import Batch, Batches
+from polyres.deploy.devices import has_fast_bfloat16
 from polyres.errors import TrainingError
 from polyres.losses import LOSSES, Loss
 from polyres.model import SRModel
@@ -109,7 +110,9 @@ def train(
             value = torch.stack([weight * term(output.float(), high) for weight, term in terms]).sum()
             (value / config.accumulate).backward()  # type: ignore[no-untyped-call]
             loss += float(value.detach()) / config.accumulate
-        gradient = float(nn.utils.clip_grad_norm_(state.model.parameters(), config.optimiser.clip or math.inf))
+        gradient = float(
+            nn.utils.clip_grad_norm_(state.model.parameters(), config.optimiser.clip or math.inf)
+        )
         if not (math.isfinite(loss) and math.isfinite(gradient)):
             raise TrainingError(
                 f"step {state.step + 1}: the loss is {loss} and its gradient {gradient}; "
@@ -148,13 +151,8 @@ def tensors(batch: Batch, device: str) -> tuple[Tensor, Tensor]:
 
 def autocast(config: RunConfig) -> Any:
     """The precision of the convolutions, as a context manager."""
-    if config.precision == "float32" or (config.precision == "auto" and not has_fast_bfloat16(config.device)):
+    if config.precision == "float32" or (
+        config.precision == "auto" and not has_fast_bfloat16(torch.device(config.device))
+    ):
         return nullcontext()
     return torch.autocast(torch.device(config.device).type, torch.bfloat16)
-
-
-def has_fast_bfloat16(device: str) -> bool:
-    """Whether ``device`` multiplies matrices faster in bfloat16 than in float32."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu._is_amx_tile_supported())

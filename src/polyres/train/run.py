@@ -89,19 +89,25 @@ def _model(config: RunConfig) -> SRModel:
         return build(config.model)
     model = load(config.initial)
     if model.config != config.model:
-        raise CheckpointError(f"{config.initial} holds another model than the run file describes; make them agree")
+        raise CheckpointError(
+            f"{config.initial} holds another model than the run file describes; make them agree"
+        )
     return model
 
 
 def _prepare_folder(config: RunConfig, resume: bool) -> None:
     folder = config.output
     if not resume and any(folder.glob("step-*.ckpt")):
-        raise OutputError(f"{folder} already holds a run; add --resume to go on with it, or choose another output")
+        raise OutputError(
+            f"{folder} already holds a run; add --resume to go on with it, or choose another output"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "run.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror}; choose another output folder") from error
+        raise OutputError(
+            f"cannot write to {folder}: {error.strerror}; choose another output folder"
+        ) from error
 
 
 def _restore(state: TrainingState, config: RunConfig) -> None:

@@ -32,4 +32,3 @@ def validate(model: SRModel, pictures: Sequence[Pixels], config: RunConfig) -> d
             values.append(protocol.score(made, high, scale, with_ssim=False).psnr)
         result[str(scale)] = float(np.mean(values))
     return result
-
