@@ -118,8 +118,10 @@ class DirectHead(FixedUpsampler):
     ) -> None:
         super().__init__()
         self.scale, self.base = scale, base
-        self.context = max(kernel_size // 2, 1 if base != "none" else 0)
         self.conv = PhaseConv(in_channels, out_channels, scale, kernel_size)
+        # Each phase of a rational scale has learned weights for the whole window of its period.
+        reach = kernel_size // 2 + max(scale.period) - 1
+        self.context = max(reach, 1 if base != "none" else 0)
 
     def forward(self, features: Tensor, image: Tensor) -> Tensor:
         """See :meth:`FixedUpsampler.forward`."""
