@@ -95,6 +95,12 @@ def test_context_is_what_a_head_reaches(name: str, scale: object, options: dict)
     assert reach == module.context
 
 
+def test_context_of_several_scales_is_the_largest() -> None:
+    upsampler = UPSAMPLERS.make("nearest+conv", in_channels=8, scales=[3, 2, 4])
+    assert [upsampler.at(scale).context for scale in (3, 2, 4)] == [2, 3, 3]
+    assert upsampler.context == 3
+
+
 def test_stages_have_a_width_of_their_own() -> None:
     module = head("spconv+", 4, stage_channels=5)
     widths = [tuple(conv.weight.shape[:2]) for conv in module.modules() if isinstance(conv, nn.Conv2d)]

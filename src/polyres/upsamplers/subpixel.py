@@ -35,7 +35,8 @@ class PerScale(Upsampler):
         if not heads:
             raise ValueError("scales must name at least one scale")
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.context = heads[0].context
+        reaches = [head.context for head in heads]
+        self.context = None if None in reaches else max(reach for reach in reaches if reach is not None)
         self.heads = nn.ModuleDict({_key(head.scale): head for head in heads})
 
     def forward(self, features: Tensor, image: Tensor, scale: ScaleLike) -> Tensor:
