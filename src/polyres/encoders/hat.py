@@ -95,7 +95,7 @@ class OverlappingAttention(nn.Module):
         padded = F.pad(others, (0, 0, *(self.margin,) * 4))
         tiles = padded.unfold(1, side, self.window).unfold(2, side, self.window)
         rows, columns = tiles.shape[1:3]
-        parts = tiles.reshape(len(others), rows, columns, 2, self.heads, -1, side, side)
+        parts = tiles.reshape(others.shape[0], rows, columns, 2, self.heads, -1, side, side)
         key, value = parts.permute(3, 0, 1, 2, 4, 6, 7, 5).reshape(2, -1, self.heads, side**2, parts.shape[5])
         return key, value
 

@@ -58,7 +58,7 @@ class PermutedAttention(nn.Module):
     def _permuted(self, mixed: Tensor, grid: Size) -> tuple[Tensor, Tensor]:
         """Keys and values (N * windows, heads, window ** 2 / 4, D) of ``mixed`` (N, H, W, C / 2)."""
         half, quarter = self.window // 2, mixed.shape[-1] // 2
-        tiles = mixed.reshape(len(mixed), grid[0], half, 2, grid[1], half, 2, 2, quarter)
+        tiles = mixed.reshape(mixed.shape[0], grid[0], half, 2, grid[1], half, 2, 2, quarter)
         # (key or value, N, rows, columns, y, x, y in 2x2, x in 2x2, channel)
         wide = tiles.permute(7, 0, 1, 4, 2, 5, 3, 6, 8).reshape(
             2, -1, half**2, self.heads, 4 * quarter // self.heads

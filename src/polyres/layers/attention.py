@@ -59,10 +59,11 @@ def attend(
     """
     total = bias.to(query.dtype).unsqueeze(0)
     if mask is not None:
-        total = (total + mask.to(query.dtype).unsqueeze(1)).repeat(query.shape[0] // mask.shape[0], 1, 1, 1)
+        masked = total + mask.to(query.dtype).unsqueeze(1)
+        total = masked.expand(query.shape[0] // mask.shape[0], -1, -1, -1, -1).flatten(0, 1)
     # Expanded, because PyTorch's fused kernels want one mask for each window.
     return F.scaled_dot_product_attention(
-        query, key, value, total.expand(len(query), -1, -1, -1), scale=scale
+        query, key, value, total.expand(query.shape[0], -1, -1, -1), scale=scale
     )
 
 
@@ -94,7 +95,9 @@ def window_attention(mixed: Tensor, bias: Tensor, window: int, shift: int = 0) -
 def restore(attended: Tensor, grid: Size, window: int, shift: int = 0) -> Tensor:
     """Features (N, H, W, heads * D) from windows of tokens (N * windows, heads, window ** 2, D), rolled back."""
     tiles = attended.reshape(-1, *grid, attended.shape[1], window, window, attended.shape[-1])
-    features = tiles.permute(0, 1, 4, 2, 5, 3, 6).reshape(len(tiles), grid[0] * window, grid[1] * window, -1)
+    features = tiles.permute(0, 1, 4, 2, 5, 3, 6).reshape(
+        tiles.shape[0], grid[0] * window, grid[1] * window, -1
+    )
     return features.roll((shift, shift), (1, 2)) if shift else features
 
 

@@ -23,7 +23,7 @@ class DropPath(nn.Module):
         """``branch`` (N, ...), each picture's dropped or kept."""
         if not self.training or self.rate == 0:
             return branch
-        kept = torch.rand(len(branch), *[1] * (branch.ndim - 1), device=branch.device) >= self.rate
+        kept = torch.rand(branch.shape[0], *[1] * (branch.ndim - 1), device=branch.device) >= self.rate
         return branch * (kept / (1 - self.rate)).to(branch.dtype)
 
     def extra_repr(self) -> str:

@@ -12,14 +12,14 @@ from polyres.weights.compat.heads import prefixed
 
 
 def _configure(arguments: Mapping[str, Any]) -> ModelConfig:
-    swinir.check_plain("SRFormer", rounded(arguments))
-    return swinir.model_of("srformer", swinir.encoder_options(rounded(arguments)), arguments)
+    swinir.check_plain("SRFormer", _rounded(arguments))
+    return swinir.model_of("srformer", swinir.encoder_options(_rounded(arguments)), arguments)
 
 
-def rounded(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _rounded(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """``arguments`` with ``img_size`` rounded up to whole windows, as the original does."""
     window = arguments["window_size"]
-    return {**arguments, "img_size": -(-arguments["img_size"] // window) * window}
+    return {**arguments, "img_size": -(-swinir.side(arguments) // window) * window}
 
 
 def _renames(arguments: Mapping[str, Any]) -> list[Rename]:

@@ -65,14 +65,14 @@ def check_plain(kind: str, arguments: Mapping[str, Any]) -> None:
     for name, plain in (("patch_size", 1), ("qk_scale", None), ("ape", False), ("patch_norm", True)):
         if arguments[name] != plain:
             raise ConfigError(f"network_g: {kind} is read with {name}={plain} only; got {arguments[name]}")
-    if _side(arguments) < arguments["window_size"]:
+    if side(arguments) < arguments["window_size"]:
         raise ConfigError(
             f"network_g: img_size must be at least window_size; got {arguments['img_size']} and "
             f"{arguments['window_size']}"
         )
 
 
-def _side(arguments: Mapping[str, Any]) -> int:
+def side(arguments: Mapping[str, Any]) -> int:
     """The smaller side of ``img_size``, which may be one number or two."""
     size = arguments["img_size"]
     return int(min(size) if isinstance(size, Sequence) else size)
@@ -92,7 +92,7 @@ def encoder_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
         "closing": closing(arguments["resi_connection"]),
         "drop_path": arguments["drop_path_rate"],
         "bias": arguments["qkv_bias"],
-        "shifted": _side(arguments) > arguments["window_size"],
+        "shifted": side(arguments) > arguments["window_size"],
         "in_channels": arguments["in_chans"],
     }
 
@@ -132,9 +132,8 @@ _FIXED: dict[str, tuple[str, dict[str, Any]]] = {
 
 def _generated(arguments: Mapping[str, Any], plus: bool) -> PartConfig:
     options: dict[str, Any] = {"out_channels": arguments["in_chans"]}
-    if plus:
-        options["sample_layers"] = arguments["latent_layers"] // 2
-        options["sample_kernel_size"] = arguments["sk_kernel_size"]
+    if plus and "max_s" in arguments:  # the classes that have it hand it on to IGConv+ only
+        options["max_scale"] = arguments["max_s"]
     return ig_config(arguments, plus=plus, **options)
 
 
