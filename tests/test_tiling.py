@@ -115,6 +115,13 @@ def test_fitted_tiles_need_no_more_work_than_any_other() -> None:
     assert work(*fit(rows, columns, limit)) <= best * 1.02  # the grid of candidates above is coarse
 
 
+def test_an_axis_that_one_window_holds_is_not_cut() -> None:
+    assert [(len(axis.spans(30)), axis.count(30)) for axis in (Axis(90, 30, 1), Axis(91, 30, 1))] == [
+        (1, 1),
+        (4, 4),
+    ]
+
+
 def test_a_picture_that_fits_is_not_cut() -> None:
     assert fit(Axis(300, 20, 1), Axis(420, 20, 1), 300 * 420) == (300, 420)
 

@@ -61,15 +61,25 @@ class Axis:
         """The tiles from ``begin`` (a multiple of ``align``) to the end, cores of about ``tile`` pixels.
 
         All windows have the same size, except that the last is longer by less than ``align`` where the size of
-        the picture is no multiple of it: those at the edges reach further inwards instead.
+        the picture is no multiple of it: those at the edges reach further inwards instead. Where a window would
+        hold the whole axis, there is one tile, for there is nothing to save.
         """
-        tile = round_up(tile, self.align)
+        tile = self._step(tile)
         return [self._span(start, tile) for start in range(begin, self.size, tile)]
+
+    def count(self, tile: int) -> int:
+        """Number of tiles with cores of about ``tile`` pixels."""
+        return -(-self.size // self._step(tile))
 
     def window(self, tile: int) -> int:
         """Pixels of the longest window of cores of ``tile`` pixels."""
         longest = round_up(tile, self.align) + 2 * self.overlap + self.align - 1
         return min(self.size, longest)
+
+    def _step(self, tile: int) -> int:
+        """Pixels from one core to the next."""
+        tile = round_up(tile, self.align)
+        return tile if tile + 2 * self.overlap < self.size else round_up(self.size, self.align)
 
     def _span(self, start: int, tile: int) -> Span:
         window = tile + 2 * self.overlap
@@ -157,4 +167,4 @@ def _widest(axis: Axis, room: int) -> int | None:
 
 def _work(axis: Axis, tile: int) -> int:
     """Pixels of all windows along ``axis``."""
-    return -(-axis.size // tile) * axis.window(tile)
+    return axis.count(tile) * axis.window(tile)

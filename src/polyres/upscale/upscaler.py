@@ -52,7 +52,7 @@ class Tiling:
     @property
     def count(self) -> int:
         """Number of tiles."""
-        return -(-self.rows.size // self.tile[0]) * -(-self.columns.size // self.tile[1])
+        return self.rows.count(self.tile[0]) * self.columns.count(self.tile[1])
 
     def __str__(self) -> str:
         if self.count == 1:
@@ -214,7 +214,7 @@ class Upscaler:
 
     def _batch(self, engine: TorchEngine, tiling: Tiling, tile: tuple[int, int]) -> int:
         """How many windows fit into memory together."""
-        if tile[1] >= tiling.columns.size:
+        if tiling.columns.count(tile[1]) == 1:
             return 1
         window = tiling.rows.window(tile[0]) * tiling.columns.window(tile[1])
         return max(1, min(_MAX_BATCH, int(self._room(engine) // window)))
