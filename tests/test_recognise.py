@@ -24,8 +24,15 @@ INFERRED = {reader.type for reader in READERS if reader.infer is not None}
 IDLE = {"return_skip", "data_train", "use_checkpoint", "no_upsampling"}
 #: The same of networks for every scale.
 IDLE_SCALES = {"upscale", "upscaling_factor"}
-#: The same of single classes or files: MambaIR has no windows; one of its releases differs in ``max_s`` alone.
-IDLE_OF = {"MambaIR": {"img_size"}, "ig_MambaIR_IGConvPlus_DFL_S8": {"max_s"}}
+#: The same of single classes or files: some make nothing of ``img_size``; one release differs in ``max_s`` alone.
+IDLE_OF = {
+    "MambaIR": {"img_size"},
+    "ATD": {"img_size"},
+    "SRFormer": {"img_size"},  # rounded up to whole windows
+    "HAT": {"squeeze_factor"},  # several give the same width
+    **{f"HiT_{kind}": {"img_size", "expansion_factor"} for kind in ("SIR", "SNG", "SRF")},
+    "ig_MambaIR_IGConvPlus_DFL_S8": {"max_s"},
+}
 
 
 def records(folder: str) -> list[str]:
@@ -68,7 +75,8 @@ def test_released_networks_are_recognised_whole(stem: str, shared: Path) -> None
     }
     found = recognise(tensors, READERS, Path("released.pth"))
     assert found.reader.type == record["cls"]
-    idle = IDLE | IDLE_OF.get(stem, set()) | (IDLE_SCALES if stem.startswith("ig_") else set())
+    idle = IDLE | IDLE_OF.get(record["cls"], set()) | IDLE_OF.get(stem, set())
+    idle |= IDLE_SCALES if stem.startswith("ig_") else set()
     released = {k: plain(v) for k, v in record["kwargs"].items() if k not in idle}
     if "RDNconfig" in released:
         released["RDNconfig"] = [16, 8, 64]

@@ -10,6 +10,8 @@ from polyres.model import ModelConfig
 from polyres.weights.compat import swinir
 from polyres.weights.compat.base import Foreign, Rename
 from polyres.weights.compat.heads import prefixed
+from polyres.weights.compat.shapes import Tensors, ratio, root, size
+from polyres.weights.compat.swin_shapes import infer_head, infer_trunk
 
 _DEFAULTS: dict[str, Any] = {
     "img_size": 64,
@@ -86,4 +88,23 @@ def _renames(arguments: Mapping[str, Any]) -> list[Rename]:
     ]
 
 
-FOREIGN = [Foreign("ATD", _DEFAULTS, _configure, _renames, swinir.IGNORED)]
+def _infer(tensors: Tensors) -> tuple[dict[str, Any], dict[str, Any]]:
+    told = infer_trunk(tensors, r"wqkv\.weight", blocks_are="layers")
+    first = "layers.0.residual_group.layers.0"
+    table = "layers.{}.residual_group.layers.0.attn_win.relative_position_bias_table"
+    told["num_heads"] = [size(tensors, table.format(group), 1) for group in range(len(told["depths"]))]
+    told["window_size"] = (root(size(tensors, table.format(0))) + 1) // 2
+    told["num_tokens"] = size(tensors, "layers.0.residual_group.td")
+    told["reducted_dim"] = size(tensors, f"{first}.attn_atd.wq.weight")
+    told["convffn_kernel_size"] = size(tensors, f"{first}.convffn.dwconv.depthwise_conv.0.weight", 2)
+    told["mlp_ratio"] = ratio(size(tensors, f"{first}.convffn.fc1.weight"), told["embed_dim"])
+    told["qkv_bias"] = f"{first}.wqkv.bias" in tensors
+    head, assumed = infer_head(tensors, told["embed_dim"], told["in_chans"])
+    light = head["upsampler"] == "pixelshuffledirect"
+    assumed |= {"category_size": 128 if light else 256, "img_range": 1.0}
+    if head["upsampler"] == "igconv+igsample":
+        assumed["max_s"] = 4
+    return {**told, **head}, assumed
+
+
+FOREIGN = [Foreign("ATD", _DEFAULTS, _configure, _renames, swinir.IGNORED, infer=_infer)]

@@ -10,6 +10,8 @@ from polyres.errors import ConfigError
 from polyres.model import ModelConfig
 from polyres.weights.compat.base import Foreign, Rename
 from polyres.weights.compat.heads import prefixed
+from polyres.weights.compat.shapes import NotThisNetworkError, Tensors, ratio, root, size
+from polyres.weights.compat.swin_shapes import infer_head, infer_trunk
 from polyres.weights.compat.swinir import (
     BLOCK,
     GENERATED,
@@ -98,12 +100,62 @@ def _renames(arguments: Mapping[str, Any]) -> list[Rename]:
     ]
 
 
-def _foreign(name: str, encoder: str, defaults: Mapping[str, Any]) -> Foreign:
-    return Foreign(name, defaults, lambda arguments: _configured(arguments, encoder), _renames, IGNORED)
+def _infer(tensors: Tensors, *, ngram: bool, depthwise: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    first = "layers.0.residual_group.blocks.0"
+    context = f"{first}.correlation.ngram_window_partition.ngram_context.merge.weight"
+    if (context in tensors, f"{first}.mlp.dwconv.depthwise_conv.0.weight" in tensors) != (ngram, depthwise):
+        raise NotThisNetworkError(context)
+    told = infer_trunk(tensors, r"correlation\.proj\.weight")
+    of_heads = "layers.{}.residual_group.blocks.0.correlation.pos.pos3.2.weight"
+    told["num_heads"] = [size(tensors, of_heads.format(group)) for group in range(len(told["depths"]))]
+    told["mlp_ratio"] = ratio(size(tensors, f"{first}.mlp.fc1.weight"), told["embed_dim"])
+    windows, guessed = _infer_windows(tensors, told["depths"])
+    head, assumed = infer_head(tensors, told["embed_dim"], told["in_chans"])
+    return {**told, **windows, **head}, {**guessed, **assumed, "img_range": 1.0}
+
+
+def _infer_windows(tensors: Tensors, depths: list[int]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The base window and the ratios to it.
+
+    Shapes tell how many pixels each window pools into one, and the window itself where it has an n-gram context.
+    """
+    group = f"layers.{depths.index(max(depths))}.residual_group.blocks"
+    blocks = [f"{group}.{index}.correlation" for index in range(max(depths))]
+    pooled = [root(size(tensors, f"{block}.spatial_linear.weight", 1)) for block in blocks]
+    unigram = f"{blocks[0]}.ngram_window_partition.ngram_context.unigram_embed.weight"
+    if unigram in tensors:
+        sides = [size(tensors, unigram.replace(blocks[0], block), 2) for block in blocks]
+        base = max((side // n for side, n in zip(sides, pooled, strict=True) if n > 1), default=8)
+        found = {"base_win_size": [base, base], "hier_win_ratios": [side / base for side in sides]}
+        return (found, {}) if max(pooled) > 1 else ({}, found)
+    released = [
+        0.5,
+        *(1.0 for _ in blocks[1:]),
+    ]  # of the windows that pool nothing, the first is the small one
+    ratios = [n if n > 1 else small for n, small in zip(pooled, released, strict=True)]
+    found = {"base_win_size": [8, 8], "hier_win_ratios": ratios}
+    return {}, found
+
+
+def _foreign(
+    name: str,
+    encoder: str,
+    defaults: Mapping[str, Any] = _COMMON,
+    ngram: bool = False,
+    depthwise: bool = False,
+) -> Foreign:
+    return Foreign(
+        name,
+        defaults,
+        lambda arguments: _configured(arguments, encoder),
+        _renames,
+        IGNORED,
+        infer=lambda tensors: _infer(tensors, ngram=ngram, depthwise=depthwise),
+    )
 
 
 FOREIGN = [
-    _foreign("HiT_SIR", "hit-sir", _COMMON),
-    _foreign("HiT_SNG", "hit-sng", _COMMON),
-    _foreign("HiT_SRF", "hit-srf", {**_COMMON, **GENERATED}),
+    _foreign("HiT_SIR", "hit-sir"),
+    _foreign("HiT_SNG", "hit-sng", ngram=True),
+    _foreign("HiT_SRF", "hit-srf", {**_COMMON, **GENERATED}, depthwise=True),
 ]
