@@ -76,19 +76,5 @@ class TorchEngine:
             return enlarged.float()
 
 
-def default_device() -> torch.device:
-    """The GPU if there is one, otherwise the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def default_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where ``device`` multiplies matrices of it in hardware (AMX, tensor cores), otherwise float32."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    # torch tells of AMX in a function that is not public yet; where it is missing, so is the fast path.
-    probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return torch.bfloat16 if device.type == "cpu" and probe is not None and probe() else torch.float32
-
-
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from polyres.deploy.devices import default_device, default_dtype
 from polyres.deploy.fuse import fuse
 from polyres.errors import PictureError, UsageError
 from polyres.model import SRModel
@@ -18,7 +19,7 @@ from polyres.pictures.resample import resample
 from polyres.pictures.tensors import pixels_of
 from polyres.pictures.transparency import bleed
 from polyres.scale import Scale, ScaleLike
-from polyres.upscale.engine import TorchEngine, default_device, default_dtype
+from polyres.upscale.engine import TorchEngine
 from polyres.upscale.memory import is_out_of_memory, working_memory
 from polyres.upscale.planning import MAX_OUTPUT_PIXELS, Plan, plan
 from polyres.upscale.tiling import Axis, Span, axes, fit, halve
