@@ -83,6 +83,15 @@ def test_half_precision_inputs_are_summed_in_single() -> None:
     torch.testing.assert_close(outputs, loop(*(t.float() for t in halves)), rtol=1e-5, atol=1e-4)
 
 
+def test_backward_inside_autocast_is_single_precision_too() -> None:
+    outside, inside = ([t.requires_grad_() for t in arguments(20, dtype=torch.float32)] for _ in range(2))
+    selective_scan(*outside).square().sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        selective_scan(*inside).square().sum().backward()
+    for mine, expected in zip(inside, outside, strict=True):
+        assert torch.equal(mine.grad, expected.grad)
+
+
 @pytest.fixture
 def recorded(shared: Path) -> SimpleNamespace:
     tensors = load_file(shared / "parity" / "open" / "unit_selective_scan.safetensors")

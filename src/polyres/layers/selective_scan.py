@@ -86,7 +86,7 @@ def _scan(
         if boundaries is not None:
             boundaries.append(state)
         _, states = _states(inputs[:, part], steps[:, part], decay, write[:, part], state)
-        torch.matmul(read[:, part].unsqueeze(-2), states, out=outputs[:, part].unsqueeze(-2))
+        outputs[:, part] = (read[:, part].unsqueeze(-2) @ states).squeeze(-2)
         state = states[:, -1].clone()  # not a view: the chunk's memory must be free for the next
     return outputs
 
