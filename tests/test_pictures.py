@@ -25,6 +25,7 @@ from polyres.pictures import (
     format_of,
     from_tensor,
     read_picture,
+    reading,
     replacing,
     resample,
     to_tensor,
@@ -350,12 +351,23 @@ def test_large_pictures_are_refused_by_their_header() -> None:
     one_line(error, "bomb.png: it is 60000x50000 = 3000 megapixels; at most 256")
 
 
-def test_the_limit_is_ours_and_not_pillows() -> None:
-    before = Image.MAX_IMAGE_PIXELS
-    # 196 megapixels: Pillow alone would refuse it; here it gets as far as its missing pixels.
-    with pytest.raises(PictureError, match="damaged"):
-        decode_picture(png_header(14000, 14000), "large.png")
-    assert before == Image.MAX_IMAGE_PIXELS
+@pytest.mark.parametrize("codec", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "AVIF", "GIF"])
+def test_the_limit_is_ours_and_not_pillows(codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = encoded(Image.fromarray(picture(3).pixels), codec)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert decode_picture(stream, "test").width == 13
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_pillows_limit_comes_back_after_overlapping_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    limit = reading._PillowLimit()
+    first, second = limit.lifted(), limit.lifted()
+    for step in (first.__enter__, second.__enter__, lambda: first.__exit__(None, None, None)):
+        step()
+        assert Image.MAX_IMAGE_PIXELS is None
+    second.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS == 10
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 5), (5, 0), (0, 0)])

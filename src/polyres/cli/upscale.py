@@ -129,7 +129,7 @@ def _run(
     results = Console(soft_wrap=True, highlight=False)
     with _progress(errors) as progress, warnings.catch_warnings():
         # Pillow tells of damaged metadata in several lines; what matters is in the notes and errors.
-        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+        warnings.filterwarnings("ignore", module="PIL")
         bar = progress.add_task("", total=len(batch.jobs))
         for index, job in enumerate(batch.jobs):
             progress.update(bar, completed=index, description=escape(job.source.name))

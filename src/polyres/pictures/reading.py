@@ -20,7 +20,6 @@ from polyres.pictures.picture import Picture, Pixels
 
 _FORMAT_OF_CODEC = {entry.codec: entry.name for entry in FORMATS.values()} | {"MPO": "jpeg", "DIB": "bmp"}
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BOMB_CHECK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Limits:
         if width * height > self.max_pixels:
             raise PictureError(
                 f"it is {width}x{height} = {width * height / 1e6:.0f} megapixels; at most "
-                f"{self.max_pixels / 1e6:g} are read unless that limit is raised"
+                f"{self.max_pixels / 1e6:g} are read: raise that limit (--max-megapixels) if you trust the file"
             )
 
 
@@ -74,7 +73,7 @@ def decode_picture(stream: BinaryIO, name: str, limits: Limits | None = None) ->
     limits = limits or Limits()
     try:
         try:
-            with _opened(stream) as image:
+            with _PILLOW_LIMIT.lifted(), Image.open(stream, formats=READ_CODECS) as image:
                 limits.check(*image.size)
                 return _deep(image, stream) if deep.is_deeper_than_pillow(image) else _plain(image)
         except UnidentifiedImageError:
@@ -88,17 +87,29 @@ def decode_picture(stream: BinaryIO, name: str, limits: Limits | None = None) ->
         raise PictureError(f"{name}: damaged, cut short, or of a kind that is not read: {reason}") from error
 
 
-@contextmanager
-def _opened(stream: BinaryIO) -> Iterator[Image.Image]:
-    """``stream`` opened by Pillow, header only, with our size limits in place of Pillow's global one."""
-    with _BOMB_CHECK:
-        pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+class _PillowLimit:
+    """Pillow's limit on pixels, a global of its own, set aside while any picture is decoded under ours."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._limit = threading.Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """A block without the limit; such blocks may overlap in threads."""
+        with self._lock:
+            if not self._users:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._users += 1
         try:
-            image = Image.open(stream, formats=READ_CODECS)
+            yield
         finally:
-            Image.MAX_IMAGE_PIXELS = pillow_limit
-    with image:
-        yield image
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_PILLOW_LIMIT = _PillowLimit()
 
 
 def _plain(image: Image.Image) -> Picture:
