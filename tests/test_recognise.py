@@ -159,3 +159,15 @@ def test_ratios_give_the_part_back(part: int, whole: int) -> None:
 def test_what_is_no_square_belongs_to_no_network(number: int) -> None:
     with pytest.raises(NotThisNetworkError):
         root(number)
+
+
+def test_empty_tensors_belong_to_no_network(shared: Path, tmp_path: Path) -> None:
+    tensors = {
+        key: tensor
+        for key, tensor in load_file(shared / "parity" / "open" / "hat_x2.safetensors").items()
+        if not key.startswith("io/")
+    }
+    tensors["layers.0.residual_group.blocks.0.conv_block.cab.0.weight"] = torch.zeros(0, 18, 3, 3)
+    save_file(tensors, tmp_path / "empty.safetensors")
+    with pytest.raises(CheckpointError):
+        load(tmp_path / "empty.safetensors")

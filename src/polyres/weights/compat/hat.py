@@ -12,6 +12,8 @@ from polyres.model import ModelConfig
 from polyres.weights.compat import swinir
 from polyres.weights.compat.base import Foreign, Rename
 from polyres.weights.compat.heads import prefixed
+from polyres.weights.compat.shapes import Tensors, ratio, root, size
+from polyres.weights.compat.swin_shapes import infer_head, infer_trunk, infer_windows
 
 _OVERLAP = r"layers\.(\d+)\.residual_group\.overlap_attn"
 
@@ -80,4 +82,20 @@ _DEFAULTS = {
     **swinir.GENERATED,
 }
 
-FOREIGN = [Foreign("HAT", _DEFAULTS, _configure, _renames, swinir.IGNORED)]
+
+def _infer(tensors: Tensors) -> tuple[dict[str, Any], dict[str, Any]]:
+    told = infer_trunk(tensors, r"attn\.qkv\.weight")
+    windows = infer_windows(tensors, told)
+    channels, window = told["embed_dim"], windows["window_size"]
+    group = "layers.0.residual_group"
+    branch = f"{group}.blocks.0.conv_block.cab"
+    offsets = root(size(tensors, f"{group}.overlap_attn.relative_position_bias_table"))
+    told["overlap_ratio"] = ratio(offsets + 1 - 2 * window, window)
+    told["compress_ratio"] = channels // size(tensors, f"{branch}.0.weight")
+    told["squeeze_factor"] = channels // size(tensors, f"{branch}.3.attention.1.weight")
+    head, assumed = infer_head(tensors, channels, told["in_chans"])
+    assumed |= {"img_size": max(64, 2 * window), "conv_scale": 0.01, "img_range": 1.0}
+    return {**told, **windows, **head}, assumed
+
+
+FOREIGN = [Foreign("HAT", _DEFAULTS, _configure, _renames, swinir.IGNORED, infer=_infer)]

@@ -20,9 +20,9 @@ def size(tensors: Tensors, key: str, axis: int = 0) -> int:
     """The length of ``axis`` of the tensor ``key``.
 
     Raises:
-        NotThisNetworkError: no such tensor, or one without that axis.
+        NotThisNetworkError: no such tensor, or one without that axis, or an empty one.
     """
-    if key not in tensors or tensors[key].ndim <= axis:
+    if key not in tensors or tensors[key].ndim <= axis or tensors[key].shape[axis] == 0:
         raise NotThisNetworkError(key)
     return tensors[key].shape[axis]
 

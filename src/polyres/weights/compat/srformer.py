@@ -9,6 +9,8 @@ from polyres.model import ModelConfig
 from polyres.weights.compat import swinir
 from polyres.weights.compat.base import Foreign, Rename
 from polyres.weights.compat.heads import prefixed
+from polyres.weights.compat.shapes import Tensors
+from polyres.weights.compat.swin_shapes import infer_head, infer_training_size, infer_trunk, infer_windows
 
 
 def _configure(arguments: Mapping[str, Any]) -> ModelConfig:
@@ -33,4 +35,13 @@ def _renames(arguments: Mapping[str, Any]) -> list[Rename]:
 
 _DEFAULTS = {**swinir.COMMON, "upsampler": "igconv", **swinir.GENERATED}
 
-FOREIGN = [Foreign("SRFormer", _DEFAULTS, _configure, _renames, swinir.IGNORED)]
+
+def _infer(tensors: Tensors) -> tuple[dict[str, Any], dict[str, Any]]:
+    told = infer_trunk(tensors, r"attn\.kv\.weight")
+    windows = infer_windows(tensors, told, half=True)
+    head, assumed = infer_head(tensors, told["embed_dim"], told["in_chans"])
+    trained, guessed = infer_training_size(tensors, windows["window_size"])
+    return {**told, **windows, **head, **trained}, {**assumed, **guessed, "img_range": 1.0}
+
+
+FOREIGN = [Foreign("SRFormer", _DEFAULTS, _configure, _renames, swinir.IGNORED, infer=_infer)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from polyres.errors import ConfigError
@@ -16,6 +17,8 @@ from polyres.weights.compat.heads import (
     prefixed,
     staged_renames,
 )
+from polyres.weights.compat.shapes import NotThisNetworkError, Tensors
+from polyres.weights.compat.swin_shapes import infer_head, infer_training_size, infer_trunk, infer_windows
 
 #: Arguments of the whole family, with their defaults.
 COMMON: dict[str, Any] = {
@@ -193,7 +196,22 @@ def _renames(arguments: Mapping[str, Any]) -> list[Rename]:
     return [*mixed, *shared_renames(arguments)]
 
 
+def _infer(tensors: Tensors, *, generated: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    told = infer_trunk(tensors, r"attn\.qkv\.weight")
+    windows = infer_windows(tensors, told)
+    head, assumed = infer_head(tensors, told["embed_dim"], told["in_chans"])
+    if (head["upsampler"] in _GENERATORS) != generated:
+        raise NotThisNetworkError("upsample.freq")
+    trained, guessed = infer_training_size(tensors, windows["window_size"])
+    return {**told, **windows, **head, **trained}, {**assumed, **guessed, "img_range": 1.0}
+
+
+def _foreign(name: str, defaults: Mapping[str, Any], generated: bool) -> Foreign:
+    infer = partial(_infer, generated=generated)
+    return Foreign(name, defaults, _configure, _renames, IGNORED, infer=infer)
+
+
 FOREIGN = [
-    Foreign("SwinIR", COMMON, _configure, _renames, IGNORED),
-    Foreign("SwinIRMS", {**COMMON, "upsampler": "igconv", **GENERATED}, _configure, _renames, IGNORED),
+    _foreign("SwinIR", COMMON, generated=False),
+    _foreign("SwinIRMS", {**COMMON, "upsampler": "igconv", **GENERATED}, generated=True),
 ]
