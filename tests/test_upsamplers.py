@@ -21,6 +21,7 @@ from polyres.errors import ScaleError
 from polyres.layers.interpolate import bilinear, sample_at
 from polyres.layers.phases import depth_to_space, embed, phase_conv2d
 from polyres.scale import Scale, axis_taps
+from polyres.upsamplers.forms import GroupedConv, SymmetricConv
 from polyres.upsamplers.igconv import IGConv
 from polyres.upsamplers.igsample import IGSample
 from polyres.upsamplers.kernels import KernelField, symmetrise
@@ -112,6 +113,33 @@ def test_samples_equal_the_recorded_ones(name: str, shared: Path) -> None:
             assert (output - expected).abs().max() <= (1e-9 if match[1] else 2e-5), key
             checked += 1
     assert checked
+
+
+@pytest.mark.parametrize("text", ["3/2", "5/3", "7/4", "31/10", ("3/2", "2")])
+def test_grouped_form_equals_the_dense_one(text: str | tuple[str, str]) -> None:
+    scale, features = Scale.of(text), torch.randn(1, 6, 13, 11, dtype=torch.float64)
+    with torch.no_grad():
+        weight, _ = make().double().weights(scale)
+        bias = torch.randn(weight.shape[0], dtype=torch.float64)
+        grouped = GroupedConv(weight, bias, scale)
+        assert torch.allclose(
+            grouped(features), phase_conv2d(features, weight, bias, scale), rtol=0, atol=1e-12
+        )
+    assert sum(conv.weight.numel() for conv in grouped.convs) < weight.numel()
+
+
+def test_symmetric_form_equals_the_dense_one_with_a_third_of_the_weights() -> None:
+    scale, features = Scale.of(5), torch.randn(2, 6, 9, 7, dtype=torch.float64)
+    module = make(plus=True, geometric=True).double()
+    with torch.no_grad():
+        weight, _ = module.weights(scale)
+        bias = torch.randn(weight.shape[0], dtype=torch.float64)
+        form = SymmetricConv(weight, bias, scale)
+        assert torch.allclose(form(features), phase_conv2d(features, weight, bias, scale), rtol=0, atol=1e-12)
+    assert form.conv.weight.numel() * 3 == weight.numel()
+    # 15 * 25 rows are enough for it to be chosen; without symmetry it never is.
+    assert isinstance(module.at(5).conv, SymmetricConv)
+    assert not isinstance(make(plus=True).at(5).conv, SymmetricConv)
 
 
 def test_sizes_equal_the_published_ones() -> None:

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyres.errors import ScaleError
-from polyres.layers.phases import PhaseConv, embed, phase_conv2d
+from polyres.layers.phases import embed, phase_conv2d
 from polyres.scale import Scale, ScaleLike
 from polyres.upsamplers.base import FixedUpsampler, Upsampler, add_base
+from polyres.upsamplers.forms import cheapest
 from polyres.upsamplers.igsample import IGSample
 from polyres.upsamplers.kernels import KernelField, symmetrise
 
@@ -102,8 +103,8 @@ class IGConv(Upsampler):
         """A plain convolution and the base at ``scale``; the hypernetwork is evaluated here, once."""
         exact = self._checked(scale)
         with torch.no_grad():
-            conv = PhaseConv.of(*self.weights(exact), exact)
-        return FixedIGConv(conv, self.base, self.context)
+            conv = cheapest(*self.weights(exact), exact, symmetric=self.geometric)
+        return FixedIGConv(conv, exact, self.base, self.context)
 
     def weights(self, scale: Scale) -> tuple[Tensor, Tensor | None]:
         """The convolution at ``scale``: weight as :func:`embed` lays it out, and the bias if there is one.
@@ -136,9 +137,9 @@ class IGConv(Upsampler):
 class FixedIGConv(FixedUpsampler):
     """IGConv at one scale: a plain convolution, depth to space, and the base."""
 
-    def __init__(self, conv: PhaseConv, base: SampledBase, context: int | None) -> None:
+    def __init__(self, conv: nn.Module, scale: Scale, base: SampledBase, context: int | None) -> None:
         super().__init__()
-        self.conv, self.base, self.scale, self.context = conv, base, conv.scale, context
+        self.conv, self.scale, self.base, self.context = conv, scale, base, context
 
     def forward(self, features: Tensor, image: Tensor) -> Tensor:
         """See :meth:`FixedUpsampler.forward`."""
