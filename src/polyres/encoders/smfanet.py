@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
 from polyres.layers.blocks import conv1x1, conv3x3
+from polyres.layers.norms import spatial_variance, unit_length
 from polyres.registry import Entry
 
 #: The coarse branch works on a picture this many times smaller.
@@ -51,7 +52,7 @@ class SelfModulation(nn.Module):
         size = features.shape[-2:]
         fine, smooth = self.split(features).chunk(2, dim=1)
         maxima = F.adaptive_max_pool2d(smooth, (size[0] // _REDUCTION, size[1] // _REDUCTION))
-        variance = smooth.var(dim=(-2, -1), keepdim=True)
+        variance = spatial_variance(smooth)
         weight = F.gelu(
             self.modulate(self.coarse(maxima) * self.coarse_weight + variance * self.variance_weight)
         )
@@ -89,8 +90,8 @@ class ModulationBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
-        features = features + self.modulation(F.normalize(features))
-        output: Tensor = features + self.feed_forward(F.normalize(features))
+        features = features + self.modulation(unit_length(features))
+        output: Tensor = features + self.feed_forward(unit_length(features))
         return output
 
 
