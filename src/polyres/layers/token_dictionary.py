@@ -52,8 +52,8 @@ class DictionaryAttention(nn.Module):
 class CategoryAttention(nn.Module):
     """Self-attention among pixels that are nearest to the same token, wherever in the picture they are.
 
-    Pixels are sorted by token and cut into groups of one size; the last group is filled up with its last pixels
-    in reverse. Within a token the order is the picture's, so that results do not depend on the machine.
+    Pixels are sorted by token and cut into groups of one size; the last group is filled up with the last pixels
+    once more. Within a token the order is the picture's, so that results do not depend on the machine.
 
     Args:
         channels: a multiple of ``heads``.
@@ -82,7 +82,7 @@ class CategoryAttention(nn.Module):
         size = min(length, self.category_size)
         surplus = -length % size
         order = similarity.argmax(dim=-1).argsort(dim=-1, stable=True)
-        filled = torch.cat((order, order[:, length - surplus :].flip(1)), dim=1)
+        filled = torch.cat((order, order[:, length - surplus :]), dim=1)
         parts = _take(mixed, filled).reshape(-1, size, 3, self.heads, mixed.shape[-1] // 3 // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         scale = self.logit_scale.clamp(max=math.log(_MAX_LOGIT_SCALE)).exp().to(query.dtype)
