@@ -243,6 +243,19 @@ def test_options_that_make_no_sense(tmp_path: Path, upscale, words: tuple[str, .
     assert names(tmp_path) == ["photo.png"]
 
 
+def test_a_scale_that_the_model_cannot_make_ends_the_run(tmp_path: Path, capsys, monkeypatch) -> None:
+    encoder = {"name": "edsr", "options": {"channels": 4, "blocks": 1}}
+    upsampler = {"name": "spconv", "options": {"scales": [2]}}
+    save(
+        build(ModelConfig.model_validate({"encoder": encoder, "upsampler": upsampler})),
+        tmp_path / "m.safetensors",
+    )
+    sources = [put(tmp_path / name) for name in ("a.png", "b.png")]
+    status, _, err = run(capsys, monkeypatch, *sources, "-s", 3, "-n", tmp_path / "m.safetensors")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "weights for x2, not for x3" in err
+
+
 def test_unknown_models_are_told(tmp_path: Path, capsys, monkeypatch) -> None:
     status, _, err = run(capsys, monkeypatch, put(tmp_path / "photo.png"), "-n", "defualt")
     assert (status, err.count("\n")) == (2, 1)

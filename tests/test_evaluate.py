@@ -31,7 +31,7 @@ from polyres.errors import (
     UnknownNameError,
     UsageError,
 )
-from polyres.evaluate import BASELINES, Report, Row, evaluate, save_picture, write_file
+from polyres.evaluation import BASELINES, Report, Row, evaluate, save_picture, write_file
 from polyres.scale import Scale
 
 TWO, FOUR = Scale.of(2), Scale.of(4)
@@ -321,7 +321,7 @@ def test_reports_survive_json_and_join_only_by_the_same_rules(pairs):
 
 def test_a_network_is_called_as_models_are(pairs):
     torch = pytest.importorskip("torch")
-    from polyres.evaluate.models import model_upscaler
+    from polyres.evaluation.models import model_upscaler
 
     class Nearest(torch.nn.Module):
         def forward(self, image, scale):
@@ -350,7 +350,7 @@ def test_a_network_is_called_as_models_are(pairs):
 
 
 def test_nothing_but_the_models_imports_torch():
-    code = "import sys, polyres.evaluate, polyres.cli.evaluate; sys.exit('torch' in sys.modules)"
+    code = "import sys, polyres.evaluation, polyres.cli.evaluate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

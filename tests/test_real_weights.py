@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from polyres.data import find_pairs
-from polyres.evaluate import evaluate
-from polyres.evaluate.models import model_upscaler
+from polyres.evaluation import evaluate
+from polyres.evaluation.models import model_upscaler
 from polyres.scale import Scale
 from polyres.weights import load
 

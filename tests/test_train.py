@@ -17,10 +17,10 @@ from polyres.losses import LOSSES
 from polyres.metrics import PROTOCOLS
 from polyres.model import build
 from polyres.scale import Scale
-from polyres.train.checkpoint import load_checkpoint, save_checkpoint
-from polyres.train.config import RunConfig, read_run
-from polyres.train.loop import learning_rate, train
-from polyres.train.run import run
+from polyres.training.checkpoint import load_checkpoint, save_checkpoint
+from polyres.training.config import RunConfig, read_run
+from polyres.training.loop import learning_rate, train
+from polyres.training.run import run
 from polyres.weights import load
 
 

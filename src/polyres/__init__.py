@@ -18,10 +18,10 @@ from polyres.scale import Scale
 if TYPE_CHECKING:
     from polyres.deploy import FusedModel, fuse
     from polyres.encoders import ENCODERS, Encoder
-    from polyres.evaluate import Report, evaluate
+    from polyres.evaluation import Report, evaluate
     from polyres.model import ModelConfig, PartConfig, SRModel, build
     from polyres.pictures import Picture, read_picture, write_picture
-    from polyres.train import train
+    from polyres.training import train
     from polyres.upsamplers import UPSAMPLERS, Upsampler
     from polyres.upscale import Upscaler
     from polyres.weights import ModelCard, load, save
@@ -61,18 +61,18 @@ _ROOMS = {
     "ModelConfig": "model",
     "PartConfig": "model",
     "Picture": "pictures",
-    "Report": "evaluate",
+    "Report": "evaluation",
     "SRModel": "model",
     "UPSAMPLERS": "upsamplers",
     "Upsampler": "upsamplers",
     "Upscaler": "upscale",
     "build": "model",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
     "fuse": "deploy",
     "load": "weights",
     "read_picture": "pictures",
     "save": "weights",
-    "train": "train",
+    "train": "training",
     "write_picture": "pictures",
 }
 
@@ -81,7 +81,7 @@ def __getattr__(name: str) -> Any:
     if name not in _ROOMS:
         raise AttributeError(f"module 'polyres' has no attribute '{name}'")
     value = getattr(importlib.import_module(f"polyres.{_ROOMS[name]}"), name)
-    globals()[name] = value  # also replaces a room of the same name (evaluate, train) by the function in it
+    globals()[name] = value
     return value
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-    from polyres.evaluate import Mean, Report, Row, Upscale
-    from polyres.evaluate.run import OnPicture
+    from polyres.evaluation import Mean, Report, Row, Upscale
+    from polyres.evaluation.run import OnPicture
 
 
 def evaluate(
@@ -49,8 +49,8 @@ def evaluate(
     from rich.console import Console
 
     from polyres.data import find_pairs
-    from polyres.evaluate import Report, write_file
-    from polyres.evaluate import evaluate as measure
+    from polyres.evaluation import Report, write_file
+    from polyres.evaluation import evaluate as measure
     from polyres.metrics import find_protocol
 
     rules, wanted = find_protocol(protocol), parse_scales(scales or ["2", "3", "4"])
@@ -126,11 +126,11 @@ def _scores(scored: Row | Mean) -> tuple[str, str]:
 
 def _upscaler(name: str, device: str) -> Upscale:
     """The baseline or the network called ``name``."""
-    from polyres.evaluate import BASELINES
+    from polyres.evaluation import BASELINES
 
     if name in BASELINES:
         return BASELINES[name]
-    from polyres.evaluate.models import model_upscaler
+    from polyres.evaluation.models import model_upscaler
     from polyres.weights import load
 
     return model_upscaler(load(name), device)
@@ -147,7 +147,7 @@ def _progress() -> Progress:
 
 def _stepper(progress: Progress, total: int, folder: Path | None) -> OnPicture:
     """What is done after each picture: move the bar and, with ``folder``, keep the result."""
-    from polyres.evaluate import save_picture
+    from polyres.evaluation import save_picture
 
     task = progress.add_task("", total=total)
 

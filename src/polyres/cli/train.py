@@ -10,8 +10,8 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from polyres.train.loop import StepReport
-    from polyres.train.run import Watch
+    from polyres.training.loop import StepReport
+    from polyres.training.run import Watch
 
 
 def train(
@@ -21,8 +21,8 @@ def train(
     """Train a model on a folder of pictures; interrupted runs go on with --resume."""
     from rich.console import Console
 
-    from polyres.train import read_run
-    from polyres.train import run as start
+    from polyres.training import read_run
+    from polyres.training import run as start
 
     config = read_run(run)
     console = Console(stderr=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polyres.encoders import atd, hat, hit, mambair, plksr, rcan, rdn, safmn, smfanet, srformer, swinir
+from polyres.encoders import atd, hat, hit, krgn, mambair, plksr, rcan, rdn, safmn, smfanet, srformer, swinir
 from polyres.encoders.base import Encoder
 from polyres.encoders.edsr import EDSR
 from polyres.registry import Entry, Table
@@ -42,6 +42,7 @@ ENCODERS: Table[Encoder] = Table(
         *hat.ENTRIES,
         *atd.ENTRIES,
         *mambair.ENTRIES,
+        *krgn.ENTRIES,
     ],
 )
 

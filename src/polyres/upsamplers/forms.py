@@ -106,7 +106,7 @@ def _places(weight: Tensor, axis: int, count: int, scale: Scale) -> dict[tuple[i
 
 
 class SymmetricConv(nn.Module):
-    """A convolution with symmetric 3x3 kernels: sums of the 4 neighbours and the 4 diagonals, then a 1x1 convolution."""
+    """Symmetric 3x3 kernels: sums of the 4 neighbours and of the 4 diagonals, then a 1x1 convolution."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, scale: Scale) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from polyres.weights.compat import (
     edsr,
     hat,
     hit,
+    krgn,
     mambair,
     plksr,
     rcan,
@@ -44,6 +45,7 @@ READERS: tuple[Foreign, ...] = (
     *hat.FOREIGN,
     *atd.FOREIGN,
     *mambair.FOREIGN,
+    *krgn.FOREIGN,
 )
 
 #: The same by their name in option files.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from polyres.errors import OutputError
-from polyres.evaluate.report import Row
+from polyres.evaluation.report import Row
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from polyres.data import Pair, resize
 from polyres.data.pairs import inverse
 from polyres.errors import UnknownNameError, UsageError, nearest
-from polyres.evaluate.baselines import Baseline
+from polyres.evaluation.baselines import Baseline
 from polyres.metrics import Protocol, Scores, quantise, to_y
 from polyres.scale import Scale
 

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from polyres.errors import DataError, UsageError
-from polyres.evaluate.routes import Upscale
+from polyres.evaluation.routes import Upscale
 from polyres.scale import Scale
 
 
 def model_upscaler(model: nn.Module, device: str | torch.device = "cpu") -> Upscale:
-    """``model`` as what :func:`polyres.evaluate.evaluate` calls.
+    """``model`` as what :func:`polyres.evaluation.evaluate` calls.
 
     Args:
         model: called as ``model(image, scale)`` with a float32 (1, 3, h, w) image in [0, 1], gives (1, 3, H, W), not

@@ -14,11 +14,11 @@ from polyres._version import __version__
 from polyres.data.crops import CropSampler, Prefetched, load_pictures
 from polyres.errors import CheckpointError, OutputError
 from polyres.model import SRModel, build
-from polyres.train.checkpoint import load_checkpoint, save_checkpoint
-from polyres.train.config import RunConfig
-from polyres.train.log import RunLog
-from polyres.train.loop import StepReport, TrainingState, begin, train
-from polyres.train.validation import validate
+from polyres.training.checkpoint import load_checkpoint, save_checkpoint
+from polyres.training.config import RunConfig
+from polyres.training.log import RunLog
+from polyres.training.loop import StepReport, TrainingState, begin, train
+from polyres.training.validation import validate
 from polyres.weights import ModelCard, load, save
 
 #: (step report, newest validation result) after each step; the command line draws its progress from it.

@@ -17,8 +17,8 @@ from polyres.deploy.devices import has_fast_bfloat16
 from polyres.errors import TrainingError
 from polyres.losses import LOSSES, Loss
 from polyres.model import SRModel
-from polyres.train.average import average_into, averaged_copy
-from polyres.train.config import LossConfig, OptimiserConfig, RunConfig
+from polyres.training.average import average_into, averaged_copy
+from polyres.training.config import LossConfig, OptimiserConfig, RunConfig
 
 
 @dataclass

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from polyres.data import Pair
 from polyres.errors import DataError
-from polyres.evaluate.report import Report, Row
-from polyres.evaluate.routes import Measured, Route, Upscale, find_route
+from polyres.evaluation.report import Report, Row
+from polyres.evaluation.routes import Measured, Route, Upscale, find_route
 from polyres.metrics import PROTOCOLS, Protocol, find_protocol
 
 #: Called after each picture with its row and the 8-bit result, (H, W, 3), or (H, W) by the route ``y8``.
@@ -35,7 +35,7 @@ def evaluate(
         pairs: as :func:`polyres.data.find_pairs` finds them, of any number of sets and scales.
         protocol: how results are compared, or its name.
         name: what the rows call the model.
-        route: ``rgb``, or ``y8`` for the bicubic rows of the older papers; see :mod:`polyres.evaluate.routes`.
+        route: ``rgb``, or ``y8`` for the bicubic rows of the older papers; see :mod:`polyres.evaluation.routes`.
         with_ssim: False leaves SSIM out, which takes longer than PSNR.
         on_picture: called after each picture, for progress or to keep the result.
 

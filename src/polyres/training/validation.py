@@ -12,8 +12,8 @@ from polyres.data.pairs import crop_to_fit, inverse
 from polyres.data.resize import resize
 from polyres.metrics import PROTOCOLS
 from polyres.model import SRModel
-from polyres.train.config import RunConfig
-from polyres.train.loop import autocast
+from polyres.training.config import RunConfig
+from polyres.training.loop import autocast
 
 
 def validate(model: SRModel, pictures: Sequence[Pixels], config: RunConfig) -> dict[str, float]:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
-from polyres.train.loop import StepReport
+from polyres.training.loop import StepReport
 
 
 class RunLog:
