@@ -16,6 +16,7 @@ from polyres.weights import load
 from polyres.weights.compat import READERS
 from polyres.weights.compat.recognise import grouped, recognise
 from polyres.weights.compat.shapes import NotThisNetworkError, ratio, root
+from polyres.weights.files import read_weights
 
 PARITY = Path(__file__).resolve().parents[2] / "shared" / "parity"
 INFERRED = {reader.type for reader in READERS if reader.infer is not None}
@@ -102,6 +103,18 @@ def test_the_older_name_of_the_sampler_is_read(shared: Path, tmp_path: Path) -> 
     with torch.no_grad():
         output = load(tmp_path / "older.safetensors")(recorded["io/in.1x17x13"], 3)
     torch.testing.assert_close(output, recorded["io/out.1x17x13.x3"], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("start", [b"\x80\x01", b"PK"])
+def test_a_header_may_be_as_long_as_the_start_of_another_format(start: bytes, tmp_path: Path) -> None:
+    path, length = tmp_path / "m.safetensors", int.from_bytes(start, "little")
+    for padding in range(length - 150, length):
+        save_file({"weight": torch.ones(2)}, path, metadata={"note": "x" * padding})
+        if path.read_bytes()[:2] == start:
+            break
+    tensors, metadata = read_weights(path)
+    assert torch.equal(tensors["weight"], torch.ones(2))
+    assert metadata["note"] == "x" * padding
 
 
 def smfanet(shared: Path) -> dict[str, Tensor]:
