@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,15 @@ def test_peak_is_what_convolutions_hold_at_once() -> None:
     with torch.inference_mode():
         peak = peak_bytes(lambda: net(image))
     assert peak / 1.25 == 2 * 16 * 32 * 32 * 4  # two maps of 16 channels, the allowance for scratch apart
+
+
+def test_measuring_memory_does_not_import_the_compiler() -> None:
+    code = (
+        "import sys, torch; from polyres.upscale.memory import peak_bytes\n"
+        "peak_bytes(lambda: torch.ones(4) + 1)\n"
+        "assert 'torch._dynamo' not in sys.modules, 'seconds are lost'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_windows_fit_the_memory_that_is_allowed() -> None:

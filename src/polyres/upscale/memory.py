@@ -62,7 +62,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("allocate memory" in text or "not enough memory" in text)
 
 
-class _Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Allocations(TorchDispatchMode):
     """Follows the storages that operations make, and notes the most bytes alive at one time."""
 
     def __init__(self) -> None:
@@ -70,6 +70,11 @@ class _Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.peak: int = 0
         self._alive = 0
         self._holders: dict[int, int] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to skip a compiler that does not run here, torch would import all of it, for seconds."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
