@@ -121,9 +121,10 @@ class Refinement(nn.Module):
         """
         # Variances around 1e-6 are lost in half precision.
         similarity = similarity.to(torch.promote_types(similarity.dtype, torch.float32))
-        variance, mean = torch.var_mean(similarity, dim=1, correction=0, keepdim=True)
-        factor = self.weight * torch.rsqrt(variance + self.eps)
-        weights = torch.softmax(torch.addcmul(self.bias - mean * factor, similarity, factor), dim=1)
+        # Plain sums: PyTorch's var_mean along this axis is six times slower on a CPU.
+        centred = similarity - similarity.mean(dim=1, keepdim=True)
+        factor = self.weight * torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + self.eps)
+        weights = torch.softmax(torch.addcmul(self.bias, centred, factor), dim=1)
         kept = torch.sigmoid(self.keep)
         return kept * dictionary + (1 - kept) * (weights.to(pixels.dtype).mT @ pixels)
 
