@@ -14,6 +14,7 @@ from torch import Tensor
 from polyres.errors import CheckpointError
 from polyres.weights import load
 from polyres.weights.compat import READERS
+from polyres.weights.compat import _named as named
 from polyres.weights.compat.recognise import grouped, recognise
 from polyres.weights.compat.shapes import NotThisNetworkError, ratio, root
 from polyres.weights.files import read_weights
@@ -115,6 +116,21 @@ def test_a_header_may_be_as_long_as_the_start_of_another_format(start: bytes, tm
     tensors, metadata = read_weights(path)
     assert torch.equal(tensors["weight"], torch.ones(2))
     assert metadata["note"] == "x" * padding
+
+
+def test_of_two_classes_of_one_name_arguments_decide_then_keys(shared: Path) -> None:
+    keys = {
+        f: load_file(shared / "parity" / "open" / f"{f}.safetensors") for f in ("rcan_x2", "rcan_basicsr_x2")
+    }
+    for given, tensors, own in (
+        ({"n_feats": 16}, {}, "n_feats"),
+        ({"num_feat": 16}, {}, "num_feat"),
+        ({"num_feat": 16}, keys["rcan_x2"], "num_feat"),
+        ({}, keys["rcan_x2"], "n_feats"),
+        ({}, keys["rcan_basicsr_x2"], "num_feat"),
+        ({"res_scale": 1}, keys["rcan_basicsr_x2"], "num_feat"),
+    ):
+        assert own in named({"type": "RCAN", **given}, tensors).defaults
 
 
 def smfanet(shared: Path) -> dict[str, Tensor]:
