@@ -16,7 +16,8 @@ SOURCE = Path(polyres.__file__).parent
 #: Rooms from the ground up; a room may import those on floors below its own, and itself.
 FLOORS = [
     {"_version", "errors", "scale"},
-    {"registry", "pictures", "layers", "files"},
+    {"files"},
+    {"registry", "pictures", "layers"},
     {"encoders", "upsamplers", "losses", "metrics", "data"},
     {"model"},
     {"deploy", "weights", "training"},
@@ -27,13 +28,7 @@ FLOORS = [
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 #: Within a floor, these may build on each other in this direction.
-NEIGHBOURS = {
-    ("training", "weights"),
-    ("training", "weights"),
-    ("scale", "errors"),
-    ("pictures", "files"),
-    ("deploy", "weights"),
-}
+NEIGHBOURS = {("training", "weights"), ("training", "deploy"), ("scale", "errors")}
 
 
 def imports() -> list[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from polyres.errors import MissingExtraError, OutputError, PictureError, PolyresError, UsageError
+from polyres.files import replacing
 from polyres.pictures import (
     FORMATS,
     Limits,
@@ -26,7 +27,6 @@ from polyres.pictures import (
     from_tensor,
     read_picture,
     reading,
-    replacing,
     resample,
     to_tensor,
     write_picture,

@@ -42,7 +42,7 @@ def test_a_saved_model_loads_as_it_was(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_where_saving_fails(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         save(tiny(), tmp_path / "missing" / "m.safetensors")
     assert list(tmp_path.iterdir()) == []
 

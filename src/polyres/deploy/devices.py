@@ -16,7 +16,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     Without it bfloat16 is emulated and slower than float32.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     # torch tells of AMX in a function that is not public yet; where it is missing, so is the fast path.
     probe = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(device.type == "cpu" and probe is not None and probe())

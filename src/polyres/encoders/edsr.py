@@ -20,7 +20,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The block's output."""
-        residual = self.conv2(torch.relu(self.conv1(features)))
+        residual: Tensor = self.conv2(torch.relu(self.conv1(features)))
         return features + (residual if self.residual_scale == 1 else residual * self.residual_scale)
 
 

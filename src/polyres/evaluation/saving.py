@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from PIL import Image
 
 from polyres.errors import OutputError
 from polyres.evaluation.report import Row
+from polyres.files import replacing
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -22,22 +21,12 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         OutputError: it cannot be written there.
     """
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write '{path}': {error.strerror or error}; choose a place you may write to"
-        ) from error
+        raise OutputError(f"cannot make the folder '{path.parent}': {error.strerror or error}") from error
+    with replacing(path) as stream:
+        stream.write(content)
 
 
 def save_picture(folder: Path, row: Row, picture: npt.NDArray[np.uint8]) -> Path:

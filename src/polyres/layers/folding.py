@@ -29,9 +29,10 @@ def fold(module: M) -> M:
 
     The argument is left as it is, bit for bit. Gradients are off in the result.
     """
-    plain = module.folded() if isinstance(module, Foldable) else copy.deepcopy(module)
+    plain: nn.Module = module.folded() if isinstance(module, Foldable) else copy.deepcopy(module)
     # What folds to something else publishes the same attributes, so the caller's type still holds.
-    return cast(M, _fold_children(plain).eval().requires_grad_(False))
+    result = cast(M, _fold_children(plain))
+    return result.eval().requires_grad_(False)
 
 
 def _fold_children(module: M) -> M:

@@ -44,7 +44,7 @@ def _embed_axis(kernels: Tensor, factor: Fraction, tap_dim: int, row_dim: int) -
     placed = flat.new_zeros(*flat.shape[:-1], p * window).index_add(
         -1, torch.tensor(index, device=flat.device), flat * flat.new_tensor(weight)
     )
-    return placed.unflatten(-1, (p, window)).movedim((-2, -1), (tap_dim, row_dim))
+    return placed.reshape(*placed.shape[:-1], p, window).movedim((-2, -1), (tap_dim, row_dim))
 
 
 def depth_to_space(maps: Tensor, phases: tuple[int, int]) -> Tensor:

@@ -9,7 +9,7 @@ from polyres.pictures.reading import Limits, decode_picture, read_picture
 from polyres.pictures.resample import resample
 from polyres.pictures.tensors import from_tensor, to_tensor
 from polyres.pictures.transparency import bleed
-from polyres.pictures.writing import QUALITY, encode_picture, replacing, write_picture
+from polyres.pictures.writing import QUALITY, encode_picture, write_picture
 
 __all__ = [
     "FORMATS",
@@ -26,7 +26,6 @@ __all__ = [
     "format_of",
     "from_tensor",
     "read_picture",
-    "replacing",
     "resample",
     "to_tensor",
     "write_picture",

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from polyres.errors import OutputError, PolyresError
+from polyres.files import replacing
 from polyres.pictures import deep
 from polyres.pictures.formats import FORMATS, Format, format_of
 from polyres.pictures.metadata import sized_exif
@@ -68,27 +65,6 @@ def encode_picture(
         Exception
     ) as error:  # encoders raise what they like at what they cannot hold, such as a 70 KB EXIF block
         raise OutputError(f"{name}: cannot be written as {target.name}: {error}") from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file in the folder of ``path`` that takes its place, synced to disk, if the block succeeds.
-
-    Raises:
-        OutputError: the folder is missing or cannot be written, or the disk is full.
-    """
-    temporary = path.with_name(f".polyres-{secrets.token_hex(6)}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _check(picture: Picture, target: Format, name: str) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from polyres.errors import CheckpointError
-from polyres.weights.files import replacing
+from polyres.files import replacing
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], keep: int = 2) -> None:
     """Write ``state`` as ``step-<number>.ckpt`` whole or not at all, and drop all but the ``keep`` newest."""
-    with replacing(folder / f"step-{state['step']:08d}.ckpt") as temporary:
-        torch.save(state, temporary)
+    with replacing(folder / f"step-{state['step']:08d}.ckpt") as stream:
+        torch.save(state, stream)
     for old in _checkpoints(folder)[keep:]:
         old.unlink()
 

@@ -108,7 +108,7 @@ def train(
             with autocast(config):
                 output = state.model(low, batch.scale)
             value = torch.stack([weight * term(output.float(), high) for weight, term in terms]).sum()
-            (value / config.accumulate).backward()  # type: ignore[no-untyped-call]
+            (value / config.accumulate).backward()
             loss += float(value.detach()) / config.accumulate
         gradient = float(
             nn.utils.clip_grad_norm_(state.model.parameters(), config.optimiser.clip or math.inf)

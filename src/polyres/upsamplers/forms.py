@@ -54,12 +54,12 @@ class GroupedConv(nn.Module):
         super().__init__()
         self.scale, self.window = scale, (weight.shape[-2], weight.shape[-1])
         self.convs = nn.ModuleList()
-        self.corners: list[tuple[int, int]] = []
+        self.places: list[tuple[slice, slice]] = []
         order: list[Tensor] = []
         for channels, rows, columns in _groups(weight, scale):
             part = weight[channels][:, :, rows, columns]
             self.convs.append(plain_conv(part, None if bias is None else bias[channels], scale.period))
-            self.corners.append((rows.start, columns.start))
+            self.places.append((rows, columns))
             order.append(channels)
         self.register_buffer("order", torch.argsort(torch.cat(order)), persistent=False)
 
@@ -73,10 +73,9 @@ class GroupedConv(nn.Module):
         below, right = periods[0] * qy - height + margin[0], periods[1] * qx - width + margin[1]
         padded = F.pad(features, (margin[1], right, margin[0], below))
         maps = []
-        for conv, (top, left) in zip(self.convs, self.corners, strict=True):
-            tall = (periods[0] - 1) * qy + conv.weight.shape[-2]
-            wide = (periods[1] - 1) * qx + conv.weight.shape[-1]
-            maps.append(conv(padded[..., top : top + tall, left : left + wide]))
+        for conv, (down, across) in zip(self.convs, self.places, strict=True):
+            bottom, end = (periods[0] - 1) * qy + down.stop, (periods[1] - 1) * qx + across.stop
+            maps.append(conv(padded[..., down.start : bottom, across.start : end]))
         order: Tensor = self.get_buffer("order")
         joined = torch.cat(maps, dim=1).index_select(1, order)
         return depth_to_space(joined, (py, px))[..., :rows, :columns]

@@ -111,7 +111,8 @@ class IGConv(Upsampler):
 
         Rows are the colours, followed by the sampler's offsets and gates if there is one.
         """
-        rows, bias = self.kernels(scale), None
+        rows: Tensor = self.kernels(scale)
+        bias: Tensor | None = None
         if self.colour_map is not None:
             rows = torch.einsum("or,r...->o...", self.colour_map.weight, rows)
             bias = self.colour_map.bias

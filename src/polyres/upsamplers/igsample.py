@@ -60,7 +60,7 @@ class IGSample(nn.Module):
         for layer in self.kernels.layers:
             for parameter in layer.parameters():
                 nn.init.trunc_normal_(parameter, std=0.01)
-        last = self.kernels.layers[-1].weight
+        last = self.kernels.last.weight
         with torch.no_grad():
             last[0].copy_(last[0, :2].repeat_interleave(colours, dim=0))
             last[1].zero_()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ class KernelField(nn.Module):
         """Kernels (rows, Ty, Tx, in_channels, k, k) at every pair of :func:`axis_taps` of ``scale``."""
         taps_y, taps_x = axis_taps(scale.y), axis_taps(scale.x)
         kernels = self.at_positions(_positions(taps_y, taps_x), scale.mean_factor)
-        return kernels.unflatten(1, (len(taps_y), len(taps_x)))
+        return kernels.reshape(self.rows, len(taps_y), len(taps_x), *kernels.shape[2:])
 
     def at_positions(self, positions: Sequence[tuple[float, float]], factor: float) -> Tensor:
         """Kernels (rows, S, in_channels, k, k) at ``S`` positions.
@@ -83,10 +84,15 @@ class KernelField(nn.Module):
         size = self.kernel_size
         return kernels.permute(0, 3, 2, 1).reshape(self.rows, -1, self.in_channels, size, size)
 
+    @property
+    def last(self) -> GroupedLinear:
+        """The layer that gives the kernels' values."""
+        return cast(GroupedLinear, self.layers[-1])
+
     @torch.no_grad()
     def damp(self, factor: float = 0.1) -> None:
         """Make the fresh kernels small, for a picture that starts near its base."""
-        for parameter in self.layers[-1].parameters():
+        for parameter in self.last.parameters():
             parameter.mul_(factor)
 
     @property
@@ -108,8 +114,7 @@ class KernelField(nn.Module):
         hidden = grouped * amplitude.unsqueeze(2)
         for layer in self.layers[:-1]:
             hidden = torch.relu(layer(hidden))
-        result: Tensor = self.layers[-1](hidden)
-        return result
+        return self.last.forward(hidden)
 
 
 class GroupedLinear(nn.Module):
@@ -135,7 +140,7 @@ class GroupedLinear(nn.Module):
             mapped = torch.bmm(flat, weight)
         else:
             mapped = torch.baddbmm(self.bias.to(inputs.dtype).unsqueeze(1), flat, weight)
-        return mapped.unflatten(1, inputs.shape[1:-1])
+        return mapped.reshape(*inputs.shape[:-1], -1)
 
 
 def symmetrise(kernels: Tensor) -> Tensor:

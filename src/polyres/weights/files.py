@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import pickle
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
-from polyres.errors import CheckpointError, OutputError
+from polyres.errors import CheckpointError
+from polyres.files import replacing
 
 #: Keys under which checkpoints keep their weights, best first (averaged weights before raw ones).
 WRAPPERS = ("params_ema", "params-ema", "model_state_dict", "state_dict", "params", "model", "net")
@@ -110,32 +108,9 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Raises:
         OutputError: the folder is missing or cannot be written.
     """
-    with replacing(path) as temporary:
-        contiguous = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
-        save_file(contiguous, temporary, metadata=dict(metadata))
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place, flushed to disk, if the block succeeds."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
-        os.close(handle)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}; choose a folder that exists and is writable"
-        ) from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    contiguous = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
+    with replacing(path) as stream:
+        stream.write(serialise(contiguous, metadata=dict(metadata)))
 
 
 def decode(metadata: Mapping[str, str], key: str, path: Path) -> Any:
