@@ -120,9 +120,11 @@ def test_a_scale_without_weights_is_refused() -> None:
         upsampler(torch.rand(1, 8, 4, 4), torch.rand(1, 3, 4, 4), 3)
 
 
-def test_dysample_refuses_groups_that_do_not_divide() -> None:
-    with pytest.raises(ConfigError, match="6 channels of the features cannot form 4 groups"):
-        UPSAMPLERS.make("dysample", in_channels=6)
+@pytest.mark.parametrize(("channels", "groups"), [(8, 4), (210, 2), (9, 1)])
+def test_dysample_forms_groups_of_any_width(channels: int, groups: int) -> None:
+    upsampler = UPSAMPLERS.make("dysample", in_channels=channels, scales=[2])
+    assert upsampler.at(2).offset.weight.shape[0] == 2 * groups * 4
+    assert upsampler(torch.rand(1, channels, 3, 4), torch.rand(1, 3, 3, 4), 2).shape == (1, 3, 6, 8)
 
 
 @pytest.mark.parametrize("scale", [2, 3, "5/2", (2, "3/2")])

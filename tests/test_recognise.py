@@ -156,6 +156,13 @@ def test_what_does_not_fit_is_grouped_and_the_nearest_named(shared: Path, tmp_pa
         assert part in str(error.value)
 
 
+def test_a_network_too_incomplete_to_size_is_still_named(shared: Path, tmp_path: Path) -> None:
+    tensors = {key: tensor for key, tensor in smfanet(shared).items() if not key.startswith("to_feat")}
+    save_file(tensors, tmp_path / "headless.safetensors")
+    with pytest.raises(CheckpointError, match=r"46 of its 46 weights are named as those of SMFANet"):
+        load(tmp_path / "headless.safetensors")
+
+
 def test_weights_of_another_network_say_whose_they_are(shared: Path) -> None:
     path = shared / "parity" / "open" / "smfanet_x2.safetensors"
     with pytest.raises(

@@ -5,6 +5,7 @@ The paper enlarges features inside a network; here a convolution then makes the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -24,7 +25,8 @@ class DySample(PerScale):
         in_channels: channels of the features.
         out_channels: channels of the picture.
         scales: the scales to hold weights for, whole or not.
-        groups: groups of channels, each sampled at positions of its own.
+        groups: groups of channels, each sampled at positions of its own. Where the channels cannot be divided so,
+            the greatest common divisor of the two.
         dynamic_scope: whether a second branch learns how far the positions may move (the paper's DySample+).
         kernel_size: side of the convolution that makes the picture, odd.
         base: what the generated picture is added to.
@@ -40,10 +42,9 @@ class DySample(PerScale):
         kernel_size: int = 3,
         base: Base = "none",
     ) -> None:
-        if in_channels % groups:
-            raise ValueError(f"the {in_channels} channels of the features cannot form {groups} groups")
+        shared = math.gcd(groups, in_channels)
         heads = [
-            SamplingHead(in_channels, out_channels, Scale.of(s), groups, dynamic_scope, kernel_size, base)
+            SamplingHead(in_channels, out_channels, Scale.of(s), shared, dynamic_scope, kernel_size, base)
             for s in scales
         ]
         super().__init__(in_channels, out_channels, heads)

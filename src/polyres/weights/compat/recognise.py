@@ -44,7 +44,7 @@ class Recognised:
         return {"type": self.reader.type, **told}
 
 
-def recognise(tensors: Mapping[str, Tensor], readers: Iterable[Foreign], path: Path) -> Recognised:
+def recognise(tensors: Mapping[str, Tensor], readers: Sequence[Foreign], path: Path) -> Recognised:
     """The one network that ``tensors`` fit key by key and shape by shape.
 
     Raises:
@@ -61,14 +61,26 @@ def recognise(tensors: Mapping[str, Tensor], readers: Iterable[Foreign], path: P
         )
     if not candidates:
         raise CheckpointError(
-            f"{path} was not written by polyres, and its {len(tensors)} weights ({grouped(tensors)}) are like no "
-            "known network's; pass the options file's network_g if it is one, such as {'type': 'EDSR', ...}"
+            f"{path} was not written by polyres, and {_likeness(tensors, readers)}; pass the options file's network_g "
+            "if it is a known network, such as {'type': 'EDSR', ...}"
         )
     nearest = min(candidates, key=lambda c: sum(len(keys) for keys in c.problems.values()))
     raise CheckpointError(
         f"{path} was not written by polyres and fits no known network; the nearest is {nearest.network_g}, with "
         f"{described(nearest.problems)} of {nearest.weights} weights"
     )
+
+
+def _likeness(tensors: Mapping[str, Tensor], readers: Sequence[Foreign]) -> str:
+    """What to say of ``tensors`` that tell the arguments of no network."""
+    known = {reader.type: reader.known(tensors) for reader in readers}
+    best = max(known, key=lambda name: known[name])
+    if 2 * known[best] > len(tensors):
+        return (
+            f"{known[best]} of its {len(tensors)} weights are named as those of {best}, but not enough are there to "
+            f"tell its size ({grouped(tensors)})"
+        )
+    return f"its {len(tensors)} weights ({grouped(tensors)}) are like no known network's"
 
 
 def candidates_for(tensors: Mapping[str, Tensor], readers: Iterable[Foreign]) -> list[Recognised]:
