@@ -138,7 +138,7 @@ def test_tiles_do_not_show(tmp_path: Path, upscale) -> None:
 def test_verbose_tells_the_plan(tmp_path: Path, upscale) -> None:
     source = put(tmp_path / "photo.png", 40, 50)
     _, _, err = upscale(source, "-s", 2.5, "-t", 16, "-v", "--precision", "float32", "--device", "cpu")
-    assert "x3 by the network, then resampled to 125x100; 12 tiles of 16x16" in err
+    assert "x2.5 by the network; 12 tiles of 16x16" in err
     assert "exact; torch, float32 on cpu" in err
 
 

@@ -65,6 +65,10 @@ class Upsampler(nn.Module, ABC):
         """
 
     @abstractmethod
+    def supports(self, scale: Scale) -> bool:
+        """Whether this upsampler can make ``scale``."""
+
+    @abstractmethod
     def at(self, scale: ScaleLike) -> FixedUpsampler:
         """A new plain module that is this upsampler at one scale, evaluated once; it shares no storage."""
 

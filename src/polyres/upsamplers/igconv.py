@@ -106,6 +106,10 @@ class IGConv(Upsampler):
             conv = cheapest(*self.weights(exact), exact, symmetric=self.geometric)
         return FixedIGConv(conv, exact, self.base, self.context)
 
+    def supports(self, scale: Scale) -> bool:
+        """Every rational scale of at least 1 whose period is not absurdly long."""
+        return min(scale.y, scale.x) >= 1 and max(scale.phases) <= MAX_PHASES
+
     def weights(self, scale: Scale) -> tuple[Tensor, Tensor | None]:
         """The convolution at ``scale``: weight as :func:`embed` lays it out, and the bias if there is one.
 
@@ -127,7 +131,7 @@ class IGConv(Upsampler):
 
     def _checked(self, scale: ScaleLike) -> Scale:
         exact = Scale.of(scale)
-        if min(exact.y, exact.x) < 1 or max(exact.phases) > MAX_PHASES:
+        if not self.supports(exact):
             raise ScaleError(
                 f"this upsampler makes scales p/q of at least 1 with p up to {MAX_PHASES}; got {exact}. "
                 "Use an Upscaler, which plans any target size."

@@ -47,9 +47,15 @@ class PerScale(Upsampler):
         """A copy of the head for ``scale``, folded."""
         return fold(self._head(scale))
 
+    def supports(self, scale: Scale) -> bool:
+        """Only the scales that there are heads for."""
+        return scale in self._by_scale()
+
+    def _by_scale(self) -> dict[Scale, FixedUpsampler]:
+        return {head.scale: head for head in self.heads.values() if isinstance(head, FixedUpsampler)}
+
     def _head(self, scale: ScaleLike) -> FixedUpsampler:
-        exact = Scale.of(scale)
-        heads = {head.scale: head for head in self.heads.values() if isinstance(head, FixedUpsampler)}
+        exact, heads = Scale.of(scale), self._by_scale()
         if exact not in heads:
             known = ", ".join(f"x{known}" for known in heads)
             raise ScaleError(f"this model has weights for {known}, not for x{exact}; choose one of those")

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
 from polyres.errors import PictureError, ScaleError, UsageError
 from polyres.scale import Scale, ScaleLike
 
-#: Largest whole factor that the network is asked for; what is wanted beyond it is resampled.
+#: Largest factor that the network is asked for; what is wanted beyond it is resampled.
 LARGEST = 8
+
+#: Longest period, in pixels of the picture and of the result, that the network is asked for as it is. Longer ones
+#: cost more than the detour over a near scale, and no training saw them.
+LONGEST_PERIOD = 8, 32
+
+#: Scales that the network is asked for when the one wanted has too long a period, ascending.
+NEAR = sorted({Fraction(p, q) for q in (1, 2, 3) for p in range(q + 1, LARGEST * q + 1)})
 
 #: Pixels that a result may have unless a caller allows more.
 MAX_OUTPUT_PIXELS = 2_000_000_000
@@ -46,8 +53,13 @@ def plan(
     scale: ScaleLike | None = None,
     size: tuple[int, int] | None = None,
     max_pixels: int = MAX_OUTPUT_PIXELS,
+    supports: Callable[[Scale], bool] = lambda scale: True,
 ) -> Plan:
-    """The plan for a picture of ``height`` x ``width``: the nearest whole scale at or above, and the remainder.
+    """The plan for a picture of ``height`` x ``width``.
+
+    The network makes the scale itself where it can and the period is short. Otherwise it makes the nearest good
+    scale at or above, the same for both axes, and a fixed antialiased filter does the rest. Where nothing is
+    enlarged, the filter does everything; beyond the largest scale that the network makes, it enlarges further.
 
     Args:
         height: rows of the picture.
@@ -55,6 +67,7 @@ def plan(
         scale: exact factor wanted, one number or a pair (height, width).
         size: or the size wanted, (width, height).
         max_pixels: of the result.
+        supports: which scales the network can make.
 
     Raises:
         UsageError: neither or both of ``scale`` and ``size``.
@@ -67,14 +80,28 @@ def plan(
             f"the result would be {columns}x{rows} = {rows * columns / 1e6:.0f} megapixels; at most "
             f"{max_pixels / 1e6:g} are made: choose a smaller scale, or enlarge a part"
         )
-    factor = min(math.ceil(max(Fraction(rows, height), Fraction(columns, width))), LARGEST)
-    enlarged = (height * factor, width * factor)
-    return Plan(
-        columns,
-        rows,
-        Scale.of(factor) if factor > 1 else None,
-        (columns, rows) if enlarged != (rows, columns) else None,
+    chosen = _model_scale(Fraction(rows, height), Fraction(columns, width), scale, supports)
+    made = chosen.output_size(height, width) if chosen else (height, width)
+    return Plan(columns, rows, chosen, None if made == (rows, columns) else (columns, rows))
+
+
+def _model_scale(
+    down: Fraction, across: Fraction, scale: ScaleLike | None, supports: Callable[[Scale], bool]
+) -> Scale | None:
+    """What the network makes for the factors ``down`` and ``across``, or for ``scale`` if that was asked for."""
+    wanted = Scale(down, across) if scale is None else Scale.of(scale)
+    if max(down, across) <= 1 and max(wanted.y, wanted.x) <= 1:
+        return None
+    longest, most = LONGEST_PERIOD
+    short = (
+        max(wanted.period) <= longest and max(wanted.phases) <= most and max(wanted.y, wanted.x) <= LARGEST
     )
+    if short and wanted.is_uniform and supports(wanted):
+        return wanted
+    factor = min(max(wanted.y, wanted.x), Fraction(LARGEST))
+    near = (Scale(candidate, candidate) for candidate in NEAR if candidate >= factor)
+    # A network that can make nothing this large is asked all the same, and says what it can.
+    return next(filter(supports, near), wanted)
 
 
 def _target(

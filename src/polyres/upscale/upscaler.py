@@ -142,7 +142,15 @@ class Upscaler:
         self, picture: Picture, *, scale: ScaleLike | None = None, size: tuple[int, int] | None = None
     ) -> Plan:
         """What will be done to ``picture``; arguments and errors as for the call."""
-        return plan(picture.height, picture.width, scale=scale, size=size, max_pixels=self.max_pixels)
+        supports = self.model.upsampler.supports
+        return plan(
+            picture.height,
+            picture.width,
+            scale=scale,
+            size=size,
+            max_pixels=self.max_pixels,
+            supports=supports,
+        )
 
     def tiling(self, height: int, width: int, scale: ScaleLike) -> Tiling:
         """How a picture of ``height`` x ``width`` will be cut for the network at ``scale``."""
