@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from polyres._version import __version__
+from polyres.cli.convert import convert
 from polyres.cli.evaluate import evaluate
 from polyres.cli.info import info
 from polyres.cli.train import train
@@ -27,6 +28,7 @@ app.command()(upscale)
 app.command(cls=VariadicCommand)(evaluate)
 app.command()(train)
 app.command()(info)
+app.command()(convert)
 
 
 def _version(wanted: bool) -> None:

@@ -21,7 +21,9 @@ def info(
     table = Table(show_header=False, box=None)
     if network.config is not None:
         table.add_row("encoder", f"{network.config.encoder.name} {network.config.encoder.options or ''}")
-        table.add_row("upsampler", f"{network.config.upsampler.name} {network.config.upsampler.options or ''}")
+        table.add_row(
+            "upsampler", f"{network.config.upsampler.name} {network.config.upsampler.options or ''}"
+        )
     table.add_row("parameters", f"{sum(p.numel() for p in network.parameters()):,}")
     for name in ("name", "summary", "licence", "source", "training_data", "training"):
         table.add_row(name.replace("_", " "), str(getattr(card, name)))

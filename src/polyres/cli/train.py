@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def train(
     run: Annotated[Path, typer.Argument(help="Run file (YAML); see examples/ and recipes/.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of this run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint of this run.")
+    ] = False,
 ) -> None:
     """Train a model on a folder of pictures; interrupted runs go on with --resume."""
     from rich.console import Console
