@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from polyres.layers.precision import without_autocast
+
 #: Elements of the states (steps x batch x groups x states x channels) that are worked on at once. Measured: on a
 #: CPU what the second-level cache holds, on an accelerator what keeps it busy.
 CHUNK_CPU, CHUNK_ACCELERATOR = 3 << 17, 1 << 24
@@ -53,7 +55,7 @@ def selective_scan(
     wide = torch.promote_types(inputs.dtype, torch.float32)
     inputs, steps, decay, write, read = (t.to(wide) for t in (inputs, steps, decay, write, read))
     kernel = _fused_kernel() if inputs.is_cuda and wide == torch.float32 else None
-    with torch.autocast(inputs.device.type, enabled=False):
+    with without_autocast(inputs):
         if kernel is not None:
             outputs = _run_kernel(kernel, inputs, steps, decay, write, read)
         else:
@@ -111,7 +113,7 @@ class _ChunkedScan(torch.autograd.Function):
         grads = tuple(torch.zeros_like(t) for t in (inputs, steps, decay, write, read))
         carry = _initial(inputs, decay)
         parts = list(_parts(inputs.shape[1], ctx.chunk))
-        with torch.autocast(inputs.device.type, enabled=False):
+        with without_autocast(inputs):
             for part, state in zip(reversed(parts), reversed(boundaries), strict=True):
                 local = (inputs[:, part], steps[:, part], decay, write[:, part], read[:, part])
                 *shares, share_decay, carry = _chunk_gradients(*local, state, gradient[:, part], carry)

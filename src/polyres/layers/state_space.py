@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyres.layers.groups import to_first, to_last
+from polyres.layers.precision import without_autocast
 from polyres.layers.selective_scan import selective_scan
 
 #: Row by row, column by column, and both backwards.
@@ -65,7 +66,7 @@ class SelectiveScan2d(nn.Module):
         """The scan of (4, L, N, D) with steps, write and read vectors that each pixel selects."""
         flat, shape = sequences.flatten(1, 2), sequences.shape[:3]
         rank, write, read = torch.split(torch.bmm(flat, self.select.mT), self.sizes, dim=-1)
-        with torch.autocast(sequences.device.type, enabled=False):
+        with without_autocast(sequences):
             bias = self.step_bias[:, None]
             steps = F.softplus(torch.baddbmm(bias, rank.to(bias.dtype), self.step_weight.mT))
         write, read = write.reshape(*shape, -1), read.reshape(*shape, -1)
