@@ -227,6 +227,22 @@ def test_bilinear_keeps_exact_positions_at_any_size(text: str, height: int, widt
     assert torch.allclose(bilinear(image, scale), sampled, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("text", ["3", "3/2", "7/3", "5"])
+def test_bilinear_does_not_drift_across_wide_pictures(text: str) -> None:
+    scale, p, q = Scale.of(text), Scale.of(text).x.numerator, Scale.of(text).x.denominator
+    image = torch.rand(1, 1, 6, 6000)
+    whole = bilinear(image, scale)
+    part = bilinear(image[..., 5400 - 2 * q :], scale)
+    assert torch.equal(whole[..., 5400 * p // q :], part[..., 2 * p :])
+
+
+def test_bilinear_equals_torchs_on_small_pictures() -> None:
+    image = torch.rand(2, 3, 9, 7)
+    for factor in (1, 2, 3, 4):
+        theirs = F.interpolate(image, scale_factor=factor, mode="bilinear")
+        assert (bilinear(image, Scale.of(factor)) - theirs).abs().max() < 1e-6
+
+
 def test_sampling_positions_survive_half_precision() -> None:
     ramp = torch.arange(1920, dtype=torch.float64).expand(1, 1, 1, -1)
     offset = torch.zeros(1, 2, 2, 3840)

@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polyres.scale import Scale
+from polyres.layers.phases import depth_to_space, embed
+from polyres.scale import Scale, axis_taps
 
 
 def bilinear(image: Tensor, scale: Scale) -> Tensor:
     """``image`` (N, C, H, W) enlarged to (N, C, round(H * scale), round(W * scale)), edges continued.
 
-    Equals ``interpolate(mode="bilinear", align_corners=False)`` where the size is a whole number, and keeps that
-    geometry, rather than stretching it, where it is not.
+    Positions are exact and every pixel depends on its neighbourhood alone. ``torch.nn.functional.interpolate`` adds
+    up positions in float32 instead, which drifts by 1e-4 across a wide picture, so that tiles would show.
     """
-    height, width = image.shape[-2:]
+    channels, height, width = image.shape[1:]
+    (py, px), (qy, qx) = scale.phases, scale.period
     rows, columns = scale.output_size(height, width)
-    (qy, qx) = scale.period
-    below, right = -height % qy, -width % qx
-    if below or right:
-        image = F.pad(image, (0, right, 0, below), mode="replicate")
-    factors = (float(scale.y), float(scale.x))
-    return F.interpolate(image, scale_factor=factors, mode="bilinear")[..., :rows, :columns]
+    padded = F.pad(image, (1, 1 + -width % qx, 1, 1 + -height % qy), mode="replicate")
+    weight = _bilinear_weight(scale, image.dtype, image.device).repeat(channels, 1, 1, 1)
+    with torch.autocast(image.device.type, enabled=False):
+        maps = F.conv2d(padded, weight, stride=(qy, qx), groups=channels)
+    return depth_to_space(maps, (py, px))[..., :rows, :columns]
+
+
+@lru_cache(maxsize=64)
+def _bilinear_weight(scale: Scale, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(py * px, 1, qy + 2, qx + 2): bilinear weights of every phase, in its window."""
+    with torch.inference_mode(False), torch.no_grad():
+        of_y, of_x = (
+            torch.tensor([_hat(tap.delta) for tap in axis_taps(factor)], dtype=torch.float64)
+            for factor in (scale.y, scale.x)
+        )
+        kernels = torch.einsum("yi,xj->yxij", of_y, of_x)[None, :, :, None]
+        return embed(kernels, scale).to(device=device, dtype=dtype)
+
+
+def _hat(delta: Fraction) -> list[float]:
+    """Weights of the pixels before, at and after a centre that lies ``delta`` (-1 to 1) in its pixel."""
+    return [float(max(-delta, 0) / 2), float(1 - abs(delta) / 2), float(max(delta, 0) / 2)]
 
 
 def centres(count: int, factor: Fraction, like: Tensor) -> Tensor:
