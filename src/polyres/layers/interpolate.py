@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from polyres.layers.phases import depth_to_space, embed
+from polyres.layers.precision import without_autocast
 from polyres.scale import Scale, axis_taps
 
 
@@ -24,7 +25,7 @@ def bilinear(image: Tensor, scale: Scale) -> Tensor:
     rows, columns = scale.output_size(height, width)
     padded = F.pad(image, (1, 1 + -width % qx, 1, 1 + -height % qy), mode="replicate")
     weight = _bilinear_weight(scale, image.dtype, image.device).repeat(channels, 1, 1, 1)
-    with torch.autocast(image.device.type, enabled=False):
+    with without_autocast(image):
         maps = F.conv2d(padded, weight, stride=(qy, qx), groups=channels)
     return depth_to_space(maps, (py, px))[..., :rows, :columns]
 

@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from polyres.layers.precision import without_autocast
 from polyres.scale import Scale, Tap, axis_taps
 
 #: Activations that one chunk of positions may take while no gradient is wanted.
@@ -77,7 +78,7 @@ class KernelField(nn.Module):
         chunk = len(positions)
         if not torch.is_grad_enabled():
             chunk = max(1, _CHUNK_ELEMENTS // self.frequency.numel())
-        with torch.autocast(grid.device.type, enabled=False):
+        with without_autocast(grid):
             parts = [self._evaluate(part, factor) for part in grid.split(chunk)]
         kernels = torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
         # (groups, T, S, rows / groups) -> (rows, S, C, k, k)
