@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polyres.errors import ScaleError
+from polyres.errors import ScaleError, UsageError
 from polyres.scale import Scale
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ def evaluate(
         Path | None, typer.Option(help="Keep the results as PNG below this folder.")
     ] = None,
     per_picture: Annotated[bool, typer.Option("--per-picture", help="A row for every picture, too.")] = False,
+    chop: Annotated[
+        str, typer.Option(help="none, or quadrants: four overlapping parts, as EDSR's --chop cuts.")
+    ] = "none",
     device: Annotated[str, typer.Option(help="Where models run: cpu, cuda, cuda:1, ...")] = "cpu",
 ) -> None:
     """Measure models on pictures whose original is known, by a named protocol."""
@@ -55,7 +58,7 @@ def evaluate(
 
     rules, wanted = find_protocol(protocol), parse_scales(scales or ["2", "3", "4"])
     pairs = [pair for folder in data for pair in find_pairs(folder, wanted)]
-    upscalers = {name: _upscaler(name, device) for name in model or ["default"]}
+    upscalers = dict(_upscaler(name, device, chop) for name in model or ["default"])
     with _progress() as progress:
         step = _stepper(progress, len(pairs) * len(upscalers), save_pictures)
         reports = [
@@ -124,16 +127,20 @@ def _scores(scored: Row | Mean) -> tuple[str, str]:
     return f"{scored.psnr:.3f}", "" if scored.ssim is None else f"{scored.ssim:.4f}"
 
 
-def _upscaler(name: str, device: str) -> Upscale:
-    """The baseline or the network called ``name``."""
+def _upscaler(name: str, device: str, chop: str) -> tuple[str, Upscale]:
+    """What the row is called, and the baseline or the network called ``name``."""
     from polyres.evaluation import BASELINES
+    from polyres.evaluation.quadrants import in_quadrants
 
+    if chop not in ("none", "quadrants"):
+        raise UsageError(f"pictures are cut by --chop none or quadrants; got {chop}")
     if name in BASELINES:
-        return BASELINES[name]
+        return name, BASELINES[name]
     from polyres.evaluation.models import model_upscaler
     from polyres.weights import load
 
-    return model_upscaler(load(name), device)
+    upscale = model_upscaler(load(name), device)
+    return (f"{name}, in quadrants", in_quadrants(upscale)) if chop == "quadrants" else (name, upscale)
 
 
 def _progress() -> Progress:
