@@ -162,3 +162,13 @@ def test_an_unknown_argument_of_an_original_is_named(tmp_path: Path) -> None:
         load(path, network_g={"type": "EDSR", "num_feats": 64})
     with pytest.raises(UnknownNameError, match="Did you mean 'EDSRIG"):
         load(path, network_g={"type": "EDSRIGplus"})
+
+
+def test_sizes_that_an_original_hard_codes_are_read_from_the_weights(shared: Path) -> None:
+    # RCANIGPlus writes 10 groups of 20 blocks into its code; the recording has 2 of 2, which no argument can say.
+    path = shared / "parity" / "open" / "rcan_igplus.safetensors"
+    network_g = {"type": "RCANIGPlus", "implicit_dim": 32, "n_layers": 4, "geo_ensemble": True, "max_s": 4}
+    model = load(path, network_g=network_g)
+    assert model.config.encoder.options["groups"] == 2
+    with pytest.raises(CheckpointError, match="does not fit"):
+        load(path, network_g={**network_g, "implicit_dim": 64})

@@ -77,9 +77,8 @@ def convert(
         reader, arguments = found.reader, dict(found.arguments)
     else:
         reader = _named(network_g, weights)
-        arguments = reader.arguments(network_g)
-        _check(reader, weights, arguments, path)
-    return reader.configure(arguments), reader.translate(weights, arguments)
+        arguments = _fitting(reader, weights, network_g, path)
+    return reader.config(arguments), reader.translate(weights, arguments)
 
 
 def _named(network_g: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Foreign:
@@ -96,15 +95,32 @@ def _named(network_g: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Forei
     return max(taking or FOREIGN[name], key=lambda reader: reader.known(weights))
 
 
-def _check(reader: Foreign, weights: Mapping[str, Tensor], arguments: Mapping[str, Any], path: Path) -> None:
-    """Raise a CheckpointError unless all weights fit; it says which network they do fit, if one is known."""
+def _fitting(
+    reader: Foreign, weights: Mapping[str, Tensor], network_g: Mapping[str, Any], path: Path
+) -> Mapping[str, Any]:
+    """The arguments with which ``weights`` fit: those of ``network_g``, the rest as the original has them.
+
+    Where these do not fit, what ``network_g`` leaves out is read from the shapes: some originals write sizes into
+    their code, which an options file cannot name.
+
+    Raises:
+        CheckpointError: weights that do not fit; the message says which network they do fit, if one is known.
+    """
+    arguments = reader.arguments(network_g)
     problems, wanted = mismatch(reader, weights, arguments)
-    if problems:
-        fitting = [c.network_g for c in candidates_for(weights, READERS) if not c.problems]
-        hint = f". The weights are those of {fitting[0]}" if fitting else ""
-        raise CheckpointError(
-            f"{path} does not fit the {reader.type} of network_g: {described(problems)} of {wanted} weights{hint}"
-        )
+    if not problems:
+        return arguments
+    given = {name: value for name, value in network_g.items() if name != "type"}
+    candidates = candidates_for(weights, READERS)
+    for candidate in candidates:
+        completed = {**candidate.arguments, **given}
+        if candidate.reader is reader and not mismatch(reader, weights, completed)[0]:
+            return completed
+    fitting = [candidate.network_g for candidate in candidates if not candidate.problems]
+    hint = f". The weights are those of {fitting[0]}" if fitting else ""
+    raise CheckpointError(
+        f"{path} does not fit the {reader.type} of network_g: {described(problems)} of {wanted} weights{hint}"
+    )
 
 
 def _report(found: Recognised, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from polyres.errors import ConfigError, nearest
+from polyres.errors import ConfigError, PolyresError, nearest
 from polyres.model import ModelConfig
 
 #: The mean colour of DIV2K, which most originals subtract from the picture.
@@ -80,6 +80,22 @@ class Foreign:
                     f"network_g: {self.type} has no argument '{key}'.{nearest(key, self.defaults)}"
                 )
         return {**self.defaults, **given}
+
+    def config(self, arguments: Mapping[str, Any]) -> ModelConfig:
+        """Our configuration for ``arguments``.
+
+        Raises:
+            ConfigError: arguments that the original does not take either.
+        """
+        try:
+            return self.configure(arguments)
+        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+            if isinstance(error, PolyresError):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ConfigError(
+                f"network_g: {self.type} cannot be made with these arguments: {reason}"
+            ) from error
 
     def translate(self, tensors: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> dict[str, Tensor]:
         """``tensors`` under our keys; a key that no rule knows keeps its own, to be reported as extra."""
