@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from polyres.errors import CheckpointError
+from polyres.errors import CheckpointError, PolyresError
 from polyres.weights import load
 from polyres.weights.compat import READERS
 from polyres.weights.compat import _named as named
@@ -161,6 +161,31 @@ def test_a_network_too_incomplete_to_size_is_still_named(shared: Path, tmp_path:
     save_file(tensors, tmp_path / "headless.safetensors")
     with pytest.raises(CheckpointError, match=r"46 of its 46 weights are named as those of SMFANet"):
         load(tmp_path / "headless.safetensors")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"dim": 0}, {"dim": "x"}, {"dim": None}, {"upscaling_factor": -1}, {"n_blocks": 1.5}, {"ffn_scale": []}],
+)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_arguments_of_no_network_are_refused(given: dict, shared: Path) -> None:
+    path = shared / "parity" / "open" / "smfanet_x2.safetensors"
+    with pytest.raises(PolyresError):
+        load(path, network_g={"type": "SMFANet", "dim": 16, "n_blocks": 2, "upscaling_factor": 2, **given})
+
+
+@pytest.mark.parametrize(
+    "stem", ["rcan_basicsr_x3", "rdn_igplus", "smfanet_x4", "plksr_x2", "safmn_x2", "edsr_ig"]
+)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_damaged_shapes_are_refused(stem: str, shared: Path) -> None:
+    tensors = load_file(shared / "parity" / "open" / f"{stem}.safetensors")
+    tensors = {k: torch.empty(v.shape, device="meta") for k, v in tensors.items() if not k.startswith("io/")}
+    for key in list(tensors)[:: max(1, len(tensors) // 8)]:
+        for shape in ((), (0,), (7,), (0, *tensors[key].shape[1:])):
+            damaged = {**tensors, key: torch.empty(shape, device="meta")}
+            with pytest.raises(CheckpointError):
+                recognise(damaged, READERS, Path("damaged.pth"))
 
 
 def test_weights_of_another_network_say_whose_they_are(shared: Path) -> None:

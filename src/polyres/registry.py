@@ -52,7 +52,7 @@ class Entry(Generic[T]):
                 )
         try:
             return self.factory(**{**self.options, **options})
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, IndexError, ArithmeticError, RuntimeError) as error:
             raise ConfigError(f"cannot make '{self.name}' with these options: {error}") from error
 
 

@@ -159,7 +159,7 @@ def _infer_authors_encoder(tensors: Tensors) -> dict[str, Any]:
         "n_feats": channels,
         "n_resgroups": count(tensors, r"body\.(\d+)\.body\.0\.body\.0\.weight"),
         "n_resblocks": count(tensors, r"body\.0\.body\.(\d+)\.body\.0\.weight"),
-        "reduction": channels // max(squeezed, 1),
+        "reduction": channels // squeezed,
     }
 
 
@@ -185,7 +185,7 @@ def _infer_basicsr(tensors: Tensors) -> tuple[dict[str, Any], dict[str, Any]]:
         "num_feat": channels,
         "num_group": count(tensors, block.format(r"(\d+)", "0")),
         "num_block": count(tensors, block.format("0", r"(\d+)")),
-        "squeeze_factor": channels // max(squeezed, 1),
+        "squeeze_factor": channels // squeezed,
         "upscale": staged_scale(tensors, "upsample", "conv_last"),
     }
     return told, {"res_scale": 1, "img_range": 255.0}

@@ -15,7 +15,6 @@ from torch import Tensor
 from polyres.errors import CheckpointError, ConfigError
 from polyres.model import build
 from polyres.weights.compat.base import Foreign
-from polyres.weights.compat.shapes import NotThisNetworkError
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,8 @@ def _attempt(tensors: Mapping[str, Tensor], reader: Foreign) -> Recognised | Non
         told, assumed = reader.infer(tensors) if reader.infer is not None else ({}, {})
         arguments = {**reader.defaults, **assumed, **told}
         problems, weights = mismatch(reader, tensors, arguments)
-    except (NotThisNetworkError, ConfigError):
-        return None
+    except (ConfigError, LookupError, ArithmeticError):
+        return None  # another class's, or so damaged that no network can be made of the shapes
     return Recognised(reader, arguments, assumed, problems, weights)
 
 
@@ -107,7 +106,7 @@ def mismatch(
     The network is built without memory for its weights, so that no file can make us take any.
     """
     with torch.device("meta"):
-        wanted = build(reader.configure(arguments)).state_dict()
+        wanted = build(reader.config(arguments)).state_dict()
     given = {key: tensor.shape for key, tensor in reader.translate(tensors, arguments).items()}
     problems = {
         "missing": sorted(wanted.keys() - given.keys()),

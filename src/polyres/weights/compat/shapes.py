@@ -65,7 +65,7 @@ def direct_scale(tensors: Tensors, conv: str, colours: int = 3) -> int:
 
 def staged_scale(tensors: Tensors, stages: str, last: str) -> int:
     """The scale of sub-pixel convolutions ``stages`` that keep one width, which the convolution ``last`` ends."""
-    width = max(size(tensors, f"{last}.weight", 1), 1)
+    width = size(tensors, f"{last}.weight", 1)
     pattern = re.compile(re.escape(stages) + r"\.\d+\.weight")
     keys = [key for key in tensors if pattern.fullmatch(key) and key != f"{last}.weight"]
     return math.prod(root(size(tensors, key) // width) for key in keys)
