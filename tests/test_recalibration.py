@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,9 +16,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 import polyres
+from polyres.data.crops import Batch
 from polyres.errors import ConfigError
 from polyres.layers import KernelRecalibration, fold, parameter_groups, recalibrate
 from polyres.layers.recalibration import recalibrations
+from polyres.scale import Scale
+from polyres.training.config import RunConfig
+from polyres.training.loop import StepReport, TrainingState, train
 
 CONVOLUTIONS: dict[str, Callable[[], nn.Module]] = {
     "dense": lambda: nn.Conv2d(4, 6, 3, padding=1),
@@ -404,3 +409,30 @@ def test_groups_for_the_optimiser_part_recalibrations_and_bases_from_the_rest() 
     assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
     plain = parameter_groups(small_network("none"), lr=1.0)
     assert len(plain) == 1
+
+
+def test_training_steps_recalibrations_at_their_own_rate(tmp_path: Path) -> None:
+    model, rates = small_network(), {}
+    description = {
+        "model": model.config,
+        "data": {"train": [tmp_path]},
+        "output": tmp_path,
+        "steps": 1,
+        "optimiser": {"lr": 1e-3, "warmup": 2, "recalibration_lr": 0.1},
+    }
+
+    class Crops:
+        def batch(self, step: int, micro: int) -> Batch:
+            low, high = (np.full((1, side, side, 3), 99, np.uint8) for side in (8, 16))
+            return Batch(low, high, Scale.of(2))
+
+    def on_step(state: TrainingState, _: StepReport) -> None:
+        for group in state.optimiser.param_groups:
+            rates.update({id(parameter): group["lr"] for parameter in group["params"]})
+
+    train(model, Crops(), RunConfig.model_validate(description), on_step)  # type: ignore[arg-type]
+    mixing = {id(part.weight) for part in recalibrations(model)}
+    assert len(mixing) == 4
+    assert [rates[key] for key in mixing] == pytest.approx([0.5e-4] * 4)
+    others = [rate for key, rate in rates.items() if key not in mixing]
+    assert others == pytest.approx([0.5e-3] * len(others))

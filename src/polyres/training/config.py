@@ -69,6 +69,11 @@ class OptimiserConfig(Section):
     clip: float | None = Field(
         default=None, gt=0, description="largest norm of the gradient, over all weights"
     )
+    recalibration_lr: float = Field(
+        default=1.0,
+        gt=0,
+        description="factor on the learning rate of kernel recalibrations, if there are any",
+    )
 
 
 class LossConfig(Section):

@@ -15,6 +15,7 @@ from torch.optim import Adam
 from polyres.data.crops import Batch, Batches
 from polyres.deploy.devices import has_fast_bfloat16
 from polyres.errors import TrainingError
+from polyres.layers import parameter_groups
 from polyres.losses import LOSSES, Loss
 from polyres.model import SRModel
 from polyres.training.average import average_into, averaged_copy
@@ -69,7 +70,8 @@ class StepReport:
 def begin(model: SRModel, config: RunConfig) -> TrainingState:
     """The state before the first step; ``model`` is trained in place."""
     model.to(device=config.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimiser = Adam(model.parameters(), lr=config.optimiser.lr, betas=config.optimiser.betas)
+    groups = parameter_groups(model, config.optimiser.lr, config.optimiser.recalibration_lr)
+    optimiser = Adam(groups, betas=config.optimiser.betas)
     return TrainingState(model, averaged_copy(model), optimiser)
 
 
@@ -100,7 +102,7 @@ def train(
     while state.step < config.steps:
         lr = learning_rate(state.step, config.steps, config.optimiser)
         for group in state.optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_scale", 1.0)  # checkpoints of older runs have no scale
         state.optimiser.zero_grad(set_to_none=True)
         loss = 0.0
         for micro in range(config.accumulate):
