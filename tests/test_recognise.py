@@ -133,6 +133,14 @@ def test_of_two_classes_of_one_name_arguments_decide_then_keys(shared: Path) -> 
         assert own in named({"type": "RCAN", **given}, tensors).defaults
 
 
+@pytest.mark.parametrize("stem", ["rdn_x3", "rdn_igplus", "rcan_igplus"])
+def test_options_that_leave_out_hard_coded_sizes_suffice(stem: str, shared: Path) -> None:
+    path = shared / "parity" / "open" / f"{stem}.safetensors"
+    meta = json.loads(path.with_suffix(".json").read_text())
+    model = load(path, network_g={"type": meta["cls"], **meta["kwargs"]})
+    assert sum(parameter.numel() for parameter in model.parameters()) == meta["params"]
+
+
 def smfanet(shared: Path) -> dict[str, Tensor]:
     tensors = load_file(shared / "parity" / "open" / "smfanet_x2.safetensors")
     return {key: tensor for key, tensor in tensors.items() if not key.startswith("io/")}

@@ -11,8 +11,9 @@ from polyres.weights.compat.base import Foreign, Rename
 from polyres.weights.compat.heads import ig_config, ig_renames, prefixed
 from polyres.weights.compat.shapes import Tensors, count, expect_sampler, generator, size, staged_scale
 
-#: ``RDNconfig`` by name: dense blocks, convolutions in each, channels that each of them adds.
-_CONFIGURATIONS: dict[str, Any] = {"A": (20, 6, 32), "B": (16, 8, 64), "S": None, "T": None}
+#: ``RDNconfig`` by name: dense blocks, convolutions in each, channels that each of them adds. A and B are the
+#: paper's; S and T are the small ones that the reference recordings added.
+_CONFIGURATIONS: dict[str, Any] = {"A": (20, 6, 32), "B": (16, 8, 64), "S": (2, 3, 12), "T": (3, 2, 8)}
 
 _COMMON: dict[str, Any] = {"G0": 64, "RDNkSize": 3, "RDNconfig": "B", "n_colors": 3, **_CONFIGURATIONS}
 _FIXED: dict[str, Any] = {**_COMMON, "scale": 2, "no_upsampling": False}
@@ -42,7 +43,9 @@ def _sizes(arguments: Mapping[str, Any]) -> tuple[int, int, int]:
     config = arguments["RDNconfig"]
     numbers = arguments.get(config) if isinstance(config, str) else config
     if not isinstance(numbers, Sequence) or len(numbers) != 3:
-        raise ConfigError(f"network_g: RDNconfig is 'A', 'B' or [blocks, layers, growth]; got {config!r}")
+        raise ConfigError(
+            f"network_g: RDNconfig is one of {', '.join(_CONFIGURATIONS)} or [blocks, layers, growth]; got {config!r}"
+        )
     blocks, layers, growth = numbers
     return int(blocks), int(layers), int(growth)
 
