@@ -74,7 +74,7 @@ def convert(
     if network_g is None:
         found = recognise(weights, READERS, path)
         _report(found, path)
-        reader, arguments = found.reader, dict(found.arguments)
+        reader, arguments = found.reader, found.arguments
     else:
         reader = _named(network_g, weights)
         arguments = _fitting(reader, weights, network_g, path)
