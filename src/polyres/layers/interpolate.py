@@ -44,7 +44,8 @@ def _bilinear_weight(scale: Scale, dtype: torch.dtype, device: torch.device) -> 
 
 def _hat(delta: Fraction) -> list[float]:
     """Weights of the pixels before, at and after a centre that lies ``delta`` (-1 to 1) in its pixel."""
-    return [float(max(-delta, 0) / 2), float(1 - abs(delta) / 2), float(max(delta, 0) / 2)]
+    before, after = max(-delta, Fraction(0)), max(delta, Fraction(0))
+    return [float(before / 2), float(1 - abs(delta) / 2), float(after / 2)]
 
 
 def centres(count: int, factor: Fraction, like: Tensor) -> Tensor:
