@@ -24,7 +24,9 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder '{path.parent}': {error.strerror or error}") from error
+        raise OutputError(
+            f"cannot write '{path}', whose folder cannot be made: {error.strerror or error}"
+        ) from error
     with replacing(path) as stream:
         stream.write(content)
 
