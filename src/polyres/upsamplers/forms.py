@@ -28,7 +28,7 @@ SYMMETRIC_ROWS = 256
 def cheapest(weight: Tensor, bias: Tensor | None, scale: Scale, symmetric: bool) -> nn.Module:
     """The form that is fastest for ``weight`` on a CPU; it maps (N, C, H, W) to the picture's rows.
 
-    The two constants were measured by ``benchmarks/scales.py`` with 64 channels on two cores. They decide speed
+    The two constants were measured with 64 channels on two cores of a CPU without bfloat16 units. They decide speed
     only, and the choice depends on nothing else, so that a model fuses to the same module everywhere.
 
     Args:
