@@ -292,6 +292,12 @@ def test_autocast_computes_the_folded_weight() -> None:
     assert not torch.equal(*folded_outside_autocast(Unguarded))
 
 
+def test_half_precision_weights_are_mixed_in_single() -> None:
+    half = shaken(recalibrate(nn.Conv2d(8, 8, 3, groups=4)), 0.3).bfloat16()
+    single = copy.deepcopy(half).float()
+    assert torch.equal(half.weight, single.weight.bfloat16())
+
+
 # 9. Saving, loading, averaging.
 
 
