@@ -5,6 +5,7 @@
     PolyresError                 anything below; a command line run ends with exit status 1
     ├── UsageError               the request itself is wrong; exit status 2
     │   ├── ScaleError           a scale or target size that does not exist or is out of range
+    │   │   └── TooLargeError    a result of more pixels than are made; a PictureError too
     │   ├── ConfigError          a run file or part options that cannot be understood
     │   └── UnknownNameError     no such model, encoder, upsampler, loss, ...
     ├── PictureError             a picture that cannot be read, or is unfit for the work
@@ -49,6 +50,10 @@ class UnknownNameError(UsageError, KeyError):
 
 class PictureError(PolyresError):
     """A picture that cannot be read, or is unfit for the work."""
+
+
+class TooLargeError(ScaleError, PictureError):
+    """A result of more pixels than are made of this picture; another picture may well do."""
 
 
 class DataError(PolyresError):

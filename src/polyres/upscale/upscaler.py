@@ -21,7 +21,8 @@ from polyres.pictures.transparency import bleed
 from polyres.scale import Scale, ScaleLike
 from polyres.upscale.engine import TorchEngine
 from polyres.upscale.memory import is_out_of_memory, working_memory
-from polyres.upscale.planning import MAX_OUTPUT_PIXELS, Plan, plan
+from polyres.upscale.planning import Plan, plan
+from polyres.upscale.targets import MAX_OUTPUT_PIXELS, Target
 from polyres.upscale.tiling import Axis, Span, axes, fit, halve
 
 #: Overlap in pixels for networks that look at the whole picture, where none is exact.
@@ -111,6 +112,7 @@ class Upscaler:
         *,
         scale: ScaleLike | None = None,
         size: tuple[int, int] | None = None,
+        target: Target | None = None,
         on_progress: Progress | None = None,
     ) -> Picture:
         """``picture`` enlarged by ``scale``, or to ``size``, with its depth, profile, EXIF block and transparency.
@@ -119,27 +121,34 @@ class Upscaler:
             picture: of any size from 1x1. Grey goes through as three equal channels and comes back as one.
                 Transparency is enlarged apart from the colours: opaque and empty areas stay exactly so.
             scale: exact factor, such as ``3``, ``2.5`` or ``"5/2"``.
-            size: or the size wanted, (width, height).
+            size: or the size wanted, (width, height), whatever becomes of the aspect.
+            target: or any other way of asking for a size, such as ``Target(width=3840)``.
             on_progress: called with the fraction that is done.
 
         Raises:
-            UsageError: neither or both of ``scale`` and ``size``; a scale that the model cannot make.
+            UsageError: none or several of ``scale``, ``size`` and ``target``; a scale that the model cannot make.
             PictureError: a result that is too large, or for which memory does not suffice.
         """
-        work = self.plan(picture, scale=scale, size=size)
-        if work.model_scale is None and work.resample_to is None:
+        work = self.plan(picture, scale=scale, size=size, target=target)
+        if work.model_scale is None and work.resample_to is None and work.cut_from is None:
             return picture
         pixels, alpha = bleed(picture), picture.alpha
         if work.model_scale is not None:
             pixels = self._enlarged(pixels, work.model_scale, on_progress or (lambda done: None))
+        width, height = work.cut_from or (work.width, work.height)
         if work.resample_to is not None:
-            pixels = resample(pixels, work.height, work.width)
+            pixels = resample(pixels, height, width)
         if alpha is not None:
-            alpha = resample(alpha, work.height, work.width, sharp=False)
-        return dataclasses.replace(picture, pixels=pixels, alpha=alpha)
+            alpha = resample(alpha, height, width, sharp=False)[work.kept]
+        return dataclasses.replace(picture, pixels=pixels[work.kept], alpha=alpha)
 
     def plan(
-        self, picture: Picture, *, scale: ScaleLike | None = None, size: tuple[int, int] | None = None
+        self,
+        picture: Picture,
+        *,
+        scale: ScaleLike | None = None,
+        size: tuple[int, int] | None = None,
+        target: Target | None = None,
     ) -> Plan:
         """What will be done to ``picture``; arguments and errors as for the call."""
         supports = self.model.upsampler.supports
@@ -148,6 +157,7 @@ class Upscaler:
             picture.width,
             scale=scale,
             size=size,
+            target=target,
             max_pixels=self.max_pixels,
             supports=supports,
         )
