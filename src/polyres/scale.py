@@ -75,7 +75,7 @@ class Scale:
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """``(round(height * y), round(width * x))``, exact, ties to even as Python rounds, at least 1."""
-        return max(1, round(height * self.y)), max(1, round(width * self.x))
+        return _enlarged(height, self.y), _enlarged(width, self.x)
 
     def __str__(self) -> str:
         return _text(self.y) if self.is_uniform else f"{_text(self.y)},{_text(self.x)}"
@@ -116,6 +116,17 @@ def axis_taps(factor: Fraction) -> tuple[Tap, ...]:
         else:
             taps.append(Tap(phase, offset, delta, Fraction(1)))
     return tuple(taps)
+
+
+def _enlarged(size: int, factor: Fraction) -> int:
+    """``max(1, round(size * factor))`` in whole numbers alone, for an export calls it with a symbol as ``size``."""
+    p, q = factor.numerator, factor.denominator
+    if q == 1:
+        return size * p
+    # They differ at ties. Nothing negative is divided: ONNX rounds quotients towards zero, Python rounds them down.
+    upper, lower = (2 * size * p + q) // (2 * q), (2 * size * p + q - 1) // (2 * q)
+    nearest = lower + (upper - lower) * (lower % 2)
+    return nearest if factor > 1 else max(1, nearest)
 
 
 def _fraction(value: int | float | str | Fraction) -> Fraction:

@@ -82,7 +82,7 @@ class HiTBlock(nn.Module):
         _, height, width, _ = features.shape
         padded = features
         for axis, step in zip((1, 2), self.step, strict=True):
-            padded = extend(padded, axis, -(-padded.shape[axis] // step) * step)
+            padded = extend(padded, axis, (padded.shape[axis] + step - 1) // step * step)
         correlated = self.correlate(self.neighbours(self.extract(padded)))[:, :height, :width]
         features = features + self.drop_path(self.norm1(correlated))
         result: Tensor = features + self.drop_path(self.norm2(self.mlp(features)))

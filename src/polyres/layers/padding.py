@@ -16,8 +16,11 @@ def pad_to(image: Tensor, multiple_of: int, minimum_size: int = 1, mode: Mode = 
     ``"reflect"`` mirrors about the edge pixel, ``"symmetric"`` repeats it. A picture smaller than the padding is
     mirrored back and forth, so that any size from 1x1 works.
     """
+    if multiple_of == 1 and minimum_size <= 1:
+        return image
     for axis in (-2, -1):
-        target = -(-max(image.shape[axis], minimum_size) // multiple_of) * multiple_of
+        least = torch.sym_max(image.shape[axis], minimum_size)
+        target = (least + multiple_of - 1) // multiple_of * multiple_of
         image = extend(image, axis, target, mode)
     return image
 
@@ -25,7 +28,8 @@ def pad_to(image: Tensor, multiple_of: int, minimum_size: int = 1, mode: Mode = 
 def extend(image: Tensor, axis: int, target: int, mode: Mode = "reflect") -> Tensor:
     """``image`` continued at the end of one axis until that has ``target`` entries; itself if it has them."""
     size = image.shape[axis]
-    if target == size:
+    # In an export sizes are symbols, and what is written down must hold whether they are equal or not.
+    if not isinstance(target, torch.SymInt) and target == size:
         return image
     return image.index_select(axis, _mirrored(size, target, mode, image.device))
 
@@ -36,5 +40,5 @@ def _mirrored(size: int, target: int, mode: Mode, device: torch.device) -> Tenso
     if mode == "symmetric":
         index = index % (2 * size)
         return torch.minimum(index, 2 * size - 1 - index)
-    index = index % max(2 * size - 2, 1)
-    return torch.minimum(index, 2 * size - 2 - index) if size > 1 else index * 0
+    index = index % torch.sym_max(2 * size - 2, 1)
+    return torch.minimum(index, 2 * size - 2 - index)

@@ -78,8 +78,8 @@ def phase_conv2d(features: Tensor, weight: Tensor, bias: Tensor | None, scale: S
         maps = F.conv2d(features, weight, bias, padding=(pad_y, pad_x))
     else:
         # The last, incomplete period reads zeros below and right of the picture; what it makes is cropped.
-        below = -(-rows // py) * qy - height + pad_y
-        right = -(-columns // px) * qx - width + pad_x
+        below = (rows + py - 1) // py * qy - height + pad_y
+        right = (columns + px - 1) // px * qx - width + pad_x
         padded = F.pad(features, (pad_x, right, pad_y, below))
         maps = F.conv2d(padded, weight, bias, stride=(qy, qx))
     return depth_to_space(maps, (py, px))[..., :rows, :columns]
