@@ -60,12 +60,19 @@ class DataConfig(Section):
 
 
 class OptimiserConfig(Section):
-    """Adam with warm-up and a cosine."""
+    """How weights change: an optimiser with warm-up and a cosine."""
 
+    name: str = Field(
+        default="adam",
+        description="adam, adamw, muon (orthogonalised momentum for matrices, Adam for the rest), "
+        "or a class of torch.optim such as RMSprop",
+    )
     lr: float = Field(default=5e-4, gt=0, description="peak learning rate")
     final_lr: float = Field(default=1e-6, ge=0, description="learning rate at the last step")
     warmup: int = Field(default=200, ge=0, description="steps from zero to the peak")
     betas: tuple[float, float] = Field(default=(0.9, 0.99), description="Adam's decay rates")
+    weight_decay: float = Field(default=0.0, ge=0, description="of all but recalibrations and their bases")
+    options: dict[str, Any] = Field(default_factory=dict, description="further arguments of the optimiser")
     clip: float | None = Field(
         default=None, gt=0, description="largest norm of the gradient, over all weights"
     )

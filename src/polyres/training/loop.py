@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import Optimizer
 
 from polyres.data.crops import Batch, Batches
 from polyres.deploy.devices import has_fast_bfloat16
 from polyres.errors import TrainingError
-from polyres.layers import parameter_groups
 from polyres.losses import LOSSES, Loss
 from polyres.model import SRModel
 from polyres.training.average import average_into, averaged_copy
 from polyres.training.config import LossConfig, OptimiserConfig, RunConfig
+from polyres.training.optimiser import make_optimiser
 
 
 @dataclass
@@ -28,7 +28,7 @@ class TrainingState:
 
     model: SRModel
     average: SRModel
-    optimiser: Adam
+    optimiser: Optimizer
     step: int = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -70,9 +70,7 @@ class StepReport:
 def begin(model: SRModel, config: RunConfig) -> TrainingState:
     """The state before the first step; ``model`` is trained in place."""
     model.to(device=config.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    groups = parameter_groups(model, config.optimiser.lr, config.optimiser.recalibration_lr)
-    optimiser = Adam(groups, betas=config.optimiser.betas)
-    return TrainingState(model, averaged_copy(model), optimiser)
+    return TrainingState(model, averaged_copy(model), make_optimiser(model, config.optimiser))
 
 
 def train(

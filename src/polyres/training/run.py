@@ -140,7 +140,7 @@ def _save(state: TrainingState, config: RunConfig) -> None:
         training_data=", ".join(str(Path(folder)) for folder in data.train),
         training=(
             f"{state.step} of {config.steps} steps of {config.accumulate} x {data.batch} crops of {data.patch} LR "
-            f"pixels, Adam {config.optimiser.lr:g} with cosine, "
+            f"pixels, {config.optimiser.name} {config.optimiser.lr:g} with cosine, "
             + " + ".join(f"{term.weight:g} {term.name}" for term in config.losses)
             + f", average {config.ema:g}"
         ),
