@@ -25,7 +25,7 @@ def psnr(result: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float = 25
     Raises:
         DataError: shapes that differ, or nothing to compare.
     """
-    a, b = _same(result, reference)
+    a, b = same_shape(result, reference)
     error = float(np.mean(np.square(a - b)))
     return math.inf if error == 0 else 10 * math.log10(peak**2 / error)
 
@@ -44,22 +44,23 @@ def ssim(result: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float = 25
     Raises:
         DataError: shapes that differ, or a side shorter than the window.
     """
-    a, b = _same(result, reference)
+    a, b = same_shape(result, reference)
     if min(a.shape[:2]) < SSIM_WINDOW:
         raise DataError(
             f"SSIM needs at least {SSIM_WINDOW}×{SSIM_WINDOW} pixels; got {a.shape[1]}×{a.shape[0]}"
         )
     if a.ndim == 2:
-        return _ssim_plane(a, b, peak)
-    return float(np.mean([_ssim_plane(a[..., c], b[..., c], peak) for c in range(a.shape[2])]))
+        return similarity(a, b, peak)[0]
+    return float(np.mean([similarity(a[..., c], b[..., c], peak)[0] for c in range(a.shape[2])]))
 
 
-def _ssim_plane(a: Float, b: Float, peak: float) -> float:
+def similarity(a: Float, b: Float, peak: float) -> tuple[float, float]:
+    """SSIM of two planes (H, W), and the mean of its contrast and structure terms alone (without luminance)."""
     c1, c2 = ((k * peak) ** 2 for k in SSIM_K)
     mean_a, mean_b, square_a, square_b, product = _smooth(np.stack([a, b, a * a, b * b, a * b]))
     means, cross = mean_a * mean_a + mean_b * mean_b, mean_a * mean_b
     structure = (2 * (product - cross) + c2) / (square_a + square_b - means + c2)
-    return float(np.mean((2 * cross + c1) / (means + c1) * structure))
+    return float(np.mean((2 * cross + c1) / (means + c1) * structure)), float(np.mean(structure))
 
 
 def _smooth(planes: Float) -> Float:
@@ -88,7 +89,7 @@ def _band() -> Float:
     return band
 
 
-def _same(result: npt.NDArray[Any], reference: npt.NDArray[Any]) -> tuple[Float, Float]:
+def same_shape(result: npt.NDArray[Any], reference: npt.NDArray[Any]) -> tuple[Float, Float]:
     """Both as float64, refused unless of one shape and not empty."""
     if result.shape != reference.shape or not result.size:
         raise DataError(

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from polyres.errors import DataError, UnknownNameError, nearest
 from polyres.metrics.colour import Float, quantise, to_full_range_y, to_y
 from polyres.metrics.fidelity import SSIM_K, SSIM_SIGMA, SSIM_WINDOW, psnr, ssim
+from polyres.metrics.multiscale import ms_ssim
 from polyres.scale import Scale
 
 Colour: TypeAlias = Literal["y", "y-rounded", "y-full", "rgb"]
@@ -34,10 +35,11 @@ _PLANES: dict[str, tuple[Callable[[npt.NDArray[Any]], Float], str]] = {
 
 @dataclass(frozen=True)
 class Scores:
-    """What a protocol says of one picture: PSNR in dB, and SSIM unless it was left out."""
+    """What a protocol says of one picture: PSNR in dB; SSIM and MS-SSIM, or None where they were left out."""
 
     psnr: float
     ssim: float | None
+    ms_ssim: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,13 @@ class Protocol:
         return quantise(values) if self.quantise else np.clip(values, 0, 255)
 
     def score(
-        self, result: npt.NDArray[Any], reference: npt.NDArray[Any], scale: Scale, *, with_ssim: bool = True
+        self,
+        result: npt.NDArray[Any],
+        reference: npt.NDArray[Any],
+        scale: Scale,
+        *,
+        with_ssim: bool = True,
+        with_ms_ssim: bool = False,
     ) -> Scores:
         """Scores of a network's ``result``, (H, W, 3) in about [0, 1], against ``reference``, uint8 (H, W, 3).
 
@@ -111,13 +119,21 @@ class Protocol:
             DataError: shapes that differ, a picture that is all border, or values that are not finite.
         """
         planes = self.planes(self.prepare(result)), self.planes(reference)
-        return self.compare(*planes, scale, with_ssim=with_ssim)
+        return self.compare(*planes, scale, with_ssim=with_ssim, with_ms_ssim=with_ms_ssim)
 
-    def compare(self, result: Float, reference: Float, scale: Scale, *, with_ssim: bool = True) -> Scores:
-        """Scores of two pictures that are planes in [0, 255] already: shave, then PSNR and SSIM.
+    def compare(
+        self,
+        result: Float,
+        reference: Float,
+        scale: Scale,
+        *,
+        with_ssim: bool = True,
+        with_ms_ssim: bool = False,
+    ) -> Scores:
+        """Scores of two pictures that are planes in [0, 255] already: shave, then compare.
 
         Raises:
-            DataError: shapes that differ, or a picture that is all border.
+            DataError: shapes that differ, a picture that is all border, or too small for what is wanted.
         """
         if result.shape != reference.shape:
             raise DataError(f"the result has the shape {result.shape}, but the original {reference.shape}")
@@ -127,7 +143,11 @@ class Protocol:
             raise DataError(f"nothing is left of {width}×{height} pixels after shaving {columns} and {rows}")
         inside = (slice(rows, height - rows), slice(columns, width - columns))
         a, b = result[inside], reference[inside]
-        return Scores(psnr(a, b, self.peak), ssim(a, b, self.peak) if with_ssim else None)
+        return Scores(
+            psnr(a, b, self.peak),
+            ssim(a, b, self.peak) if with_ssim else None,
+            ms_ssim(a, b, self.peak) if with_ms_ssim else None,
+        )
 
     def _shave_text(self) -> str:
         parts = [{0: "", 1: "s"}.get(self.shave_scales, f"{self.shave_scales}s")]
