@@ -101,7 +101,7 @@ def test_optimisers_by_name() -> None:
 
 
 def test_bad_optimisers_are_named() -> None:
-    with pytest.raises(ConfigError, match="'mun'.*muon"):
+    with pytest.raises(ConfigError, match=r"'mun'.*muon"):
         optimiser_class("mun")
     with pytest.raises(ConfigError, match="Optimizer"):
         optimiser_class("Optimizer")
