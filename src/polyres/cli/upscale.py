@@ -6,14 +6,25 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from polyres.errors import PolyresError, UsageError, nearest
+from polyres.cli.sizes import (
+    HeightOption,
+    LongSideOption,
+    MaxPixelsOption,
+    ModeOption,
+    ScaleOption,
+    ShortSideOption,
+    SizeOption,
+    WidthOption,
+    target_of,
+)
+from polyres.errors import PictureError, PolyresError, UsageError, nearest
 from polyres.scale import Scale
 
 if TYPE_CHECKING:
@@ -22,7 +33,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from polyres.pictures import Picture
-    from polyres.upscale import Upscaler
+    from polyres.upscale import Target, Upscaler
     from polyres.upscale.batch import Batch, Job
 
 
@@ -30,17 +41,26 @@ if TYPE_CHECKING:
 class Settings:
     """What applies to every picture of a run."""
 
-    scale: Scale
+    target: Target
     quality: int
     max_pixels: int
     verbose: bool
+    trained: tuple[Scale, ...]
+    told: set[str] = field(default_factory=set)
 
 
 def upscale(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT...", help="Pictures, and folders of pictures.")
     ],
-    scale: Annotated[str, typer.Option("-s", "--scale", help="Factor, such as 2, 3, 2.5 or 5/2.")] = "2",
+    scale: ScaleOption = None,
+    width: WidthOption = None,
+    height: HeightOption = None,
+    size: SizeOption = None,
+    mode: ModeOption = None,
+    short_side: ShortSideOption = None,
+    long_side: LongSideOption = None,
+    max_pixels: MaxPixelsOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -62,7 +82,8 @@ def upscale(
         typer.Option("-f", "--format", help="png, jpeg, webp, tiff, bmp or avif. Default: as the input."),
     ] = None,
     suffix: Annotated[
-        str | None, typer.Option("--suffix", help="Put after each name. Default: _x and the scale.")
+        str | None,
+        typer.Option("--suffix", help="Put after each name. Default: the scale or size, as _x2 or _w3840."),
     ] = None,
     recursive: Annotated[
         bool, typer.Option("-r", "--recursive", help="Also take the folders inside folders, and mirror them.")
@@ -91,31 +112,36 @@ def upscale(
     from polyres.pictures.formats import format_named
     from polyres.upscale.batch import gather, prepare_folders
 
-    wanted, side = Scale.of(scale), _tile(tile)
+    target = target_of(scale, width, height, size, mode, short_side, long_side, max_pixels)
+    side = _tile(tile)
     batch = gather(
         inputs,
         output,
-        suffix=_suffix(wanted) if suffix is None else suffix,
+        suffix=f"_{target.label}" if suffix is None else suffix,
         target_format=format_named(target_format) if target_format else None,
         recursive=recursive,
     )
     prepare_folders(batch)
-    settings = Settings(wanted, quality, round(max_megapixels * 1e6), verbose)
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     made, failures = 0, list(batch.failures)
     if batch.jobs:
-        upscaler = _upscaler(model, device, precision, side)
+        upscaler, trained = _upscaler(model, device, precision, side)
+        settings = Settings(target, quality, round(max_megapixels * 1e6), verbose, trained)
         made, failed = _run(batch, upscaler, settings, errors)
         failures += failed
     _report(made, failures, errors)
 
 
-def _upscaler(model: str, device: str | None, precision: str, tile: int | Literal["auto"]) -> Upscaler:
-    """The model, loaded, in an upscaler."""
+def _upscaler(
+    model: str, device: str | None, precision: str, tile: int | Literal["auto"]
+) -> tuple[Upscaler, tuple[Scale, ...]]:
+    """The model, loaded, in an upscaler, and the scales that it was trained at, as far as its file tells."""
     from polyres.upscale import Upscaler
     from polyres.weights import load
+    from polyres.weights.store import load_card
 
-    return Upscaler(load(model), device=_device(device), dtype=_dtype(precision), tile=tile)
+    upscaler = Upscaler(load(model), device=_device(device), dtype=_dtype(precision), tile=tile)
+    return upscaler, tuple(Scale.of(text) for text in load_card(model).scales)
 
 
 def _run(
@@ -136,9 +162,9 @@ def _run(
             step = partial(_advance, progress, bar, index)
             try:
                 results.print(_one(job, upscaler, settings, errors, step), markup=False)
-            except UsageError:
-                raise  # the next picture would fail for the same reason
             except PolyresError as error:
+                if isinstance(error, UsageError) and not isinstance(error, PictureError):
+                    raise  # the next picture would fail for the same reason
                 failures.append((job.source, error))
     return len(batch.jobs) - len(failures), failures
 
@@ -153,22 +179,29 @@ def _one(
     picture = read_picture(job.source, Limits(settings.max_pixels, min_side=2))
     for note in picture.notes:
         errors.print(f"{job.source}: {note}", markup=False)
-    if settings.verbose:
-        errors.print(_explained(job, picture, upscaler, settings.scale), markup=False)
-    enlarged = upscaler(picture, scale=settings.scale, on_progress=on_progress)
+    _tell(job, picture, upscaler, settings, errors)
+    enlarged = upscaler(picture, target=settings.target, on_progress=on_progress)
     write_picture(enlarged, job.target, settings.quality)
     seconds = time.monotonic() - started
     sizes = f"{picture.width}x{picture.height} to {enlarged.width}x{enlarged.height}"
     return f"{job.target}  {sizes}, {seconds:.1f} s"
 
 
-def _explained(job: Job, picture: Picture, upscaler: Upscaler, scale: Scale) -> str:
-    """How ``picture`` will be made."""
-    work = upscaler.plan(picture, scale=scale)
-    if work.model_scale is None:
-        return f"{job.source}: {work}"
-    tiling = upscaler.tiling(picture.height, picture.width, work.model_scale)
-    return f"{job.source}: {work}; {tiling}; {upscaler.describe(work.model_scale)}"
+def _tell(job: Job, picture: Picture, upscaler: Upscaler, settings: Settings, errors: Console) -> None:
+    """How ``picture`` will be made, if asked; what a person should know of it, once a run."""
+    from polyres.upscale.planning import remarks
+
+    work = upscaler.plan(picture, target=settings.target)
+    if settings.verbose:
+        how = str(work)
+        if work.model_scale is not None:
+            tiling = upscaler.tiling(picture.height, picture.width, work.model_scale)
+            how = f"{how}; {tiling}; {upscaler.describe(work.model_scale)}"
+        errors.print(f"{job.source}: {how}", markup=False)
+    for remark in remarks(work, picture.height, picture.width, settings.trained):
+        if remark not in settings.told:
+            settings.told.add(remark)
+            errors.print(f"{job.source}: {remark}", markup=False)
 
 
 def _report(made: int, failures: list[tuple[Path, PolyresError]], errors: Console) -> None:
@@ -205,11 +238,6 @@ def _progress(errors: Console) -> Progress:
 
 def _advance(progress: Progress, bar: TaskID, index: int, part: float) -> None:
     progress.update(bar, completed=index + part)
-
-
-def _suffix(scale: Scale) -> str:
-    """``_x3``, ``_x2.5`` or ``_x7-3``: what a file name can hold."""
-    return f"_x{scale}".replace("/", "-").replace(",", "-")
 
 
 def _tile(text: str) -> int | Literal["auto"]:

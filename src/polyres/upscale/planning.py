@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -103,6 +103,32 @@ def plan(
     resample_to = None if made == (rows, columns) else (columns, rows)
     cut_from = None if (columns, rows) == (fitted.width, fitted.height) else fitted.whole
     return Plan(fitted.width, fitted.height, chosen, resample_to, cut_from)
+
+
+def remarks(work: Plan, height: int, width: int, trained: Collection[Scale] = ()) -> list[str]:
+    """What a person should know of a plan: that no network is used, or that it is used beyond what it has learned.
+
+    Args:
+        work: the plan.
+        height: rows of the picture.
+        width: its pixels a row.
+        trained: scales that the model was trained at; none if that is not known.
+    """
+    made = work.model_scale
+    if made is None:
+        return [] if work.resample_to is None else ["nothing is enlarged, so no network is used"]
+    told = []
+    least, most = (pick(trained, key=_factor, default=made) for pick in (min, max))
+    if not _factor(least) <= _factor(made) <= _factor(most):
+        told.append(f"x{made} is beyond the scales that this model was trained at (x{least} to x{most})")
+    rows, columns = made.output_size(height, width)
+    if work.resample_to is not None and (rows < work.resample_to[1] or columns < work.resample_to[0]):
+        told.append(f"the network makes x{made} at most, and a fixed filter the rest")
+    return told
+
+
+def _factor(scale: Scale) -> float:
+    return scale.mean_factor
 
 
 def _model_scale(
