@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from polyres.data.crops import Batch, CropSampler, Prefetched
+from polyres.data.crops import Batch, CropSampler
+from polyres.data.prefetch import Prefetched
 from polyres.data.resize import resize
 from polyres.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
 from polyres.losses import LOSSES

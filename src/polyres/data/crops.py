@@ -6,23 +6,19 @@ Because nothing is remembered between batches, a run that is resumed sees exactl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from polyres.data.files import list_pictures, read_rgb
-from polyres.data.resize import resize
+from polyres.data.lowering import Bicubic, Lowering
+from polyres.data.sources import Memory, Pixels, Source
 from polyres.errors import DataError
 from polyres.scale import Scale
 
-Pixels = npt.NDArray[np.uint8]
-
-#: LR pixels around a crop that its LR is made from: half the support of the stretched cubic is two.
-_MARGIN = 3
+#: Small pictures that an error names before it only counts.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -43,63 +39,102 @@ class Batches(Protocol):
 
 
 class CropSampler:
-    """Random crops of pictures held in memory, with MATLAB-exact LR made on the fly.
+    """Random crops of pictures, with LR made on the fly.
 
-    The LR of a crop equals the crop of the whole picture's LR, borders included.
+    With MATLAB's kernel on pictures, the default, the LR of a crop equals the crop of the whole picture's LR, borders
+    included.
 
     Args:
-        pictures: (H, W, 3) uint8 each.
+        pictures: a source, or (H, W, 3) uint8 arrays.
         scales: the scales to draw from, one for each micro-batch.
         patch: side of the LR crops; a multiple of every scale's period.
         batch_size: crops in a micro-batch.
         seed: together with step and micro-batch it determines everything.
         weights: relative frequency of each scale; equal if not given.
+        lower: how LR is made; MATLAB's bicubic on the picture if not given.
+        skip_small: leave out pictures that are too small for a crop instead of refusing them.
 
     Raises:
-        DataError: no pictures, or none large enough for a crop at every scale.
+        DataError: no pictures, or some too small for a crop at every scale; they are named.
     """
 
     def __init__(
         self,
-        pictures: Sequence[Pixels],
+        pictures: Source | Sequence[Pixels],
         scales: Sequence[Scale],
         patch: int,
         batch_size: int,
         seed: int = 0,
         weights: Sequence[float] | None = None,
+        lower: Lowering | None = None,
+        skip_small: bool = False,
     ) -> None:
+        self.source = Memory(pictures) if isinstance(pictures, Sequence) else pictures
         self.scales, self.patch, self.batch_size, self.seed = tuple(scales), patch, batch_size, seed
+        self.lower = lower or Bicubic()
         chances = np.ones(len(self.scales)) if weights is None else np.asarray(weights, dtype=float)
         self.chances = chances / chances.sum()
-        side = max(max(scale.output_size(patch, patch)) for scale in self.scales)
-        self.pictures = [p for p in pictures if min(p.shape[:2]) >= side + max(max(s.phases) for s in scales)]
-        if not self.pictures:
-            raise DataError(
-                f"{len(pictures)} pictures, none of them large enough for crops of {side}x{side} pixels "
-                f"(patch {patch} at x{max(scales, key=lambda s: s.y)}): use larger pictures or a smaller patch"
-            )
+        self._usable = self._large_enough(skip_small)
 
     def batch(self, step: int, micro: int) -> Batch:
         """Micro-batch ``micro`` of ``step``."""
         random = np.random.default_rng((self.seed, step, micro))
         scale = self.scales[random.choice(len(self.scales), p=self.chances)]
-        pairs = [self._pair(random, scale) for _ in range(self.batch_size)]
+        # What makes LR draws from a stream of its own for each crop: the crops do not depend on it. The index counts
+        # from 1, because a key that ends in zeros gives the same stream as the key without them.
+        streams = [np.random.default_rng((self.seed, step, micro, 1 + i)) for i in range(self.batch_size)]
+        pairs = [self._pair(random, scale, stream) for stream in streams]
         return Batch(np.stack([low for low, _ in pairs]), np.stack([high for _, high in pairs]), scale)
 
-    def _pair(self, random: np.random.Generator, scale: Scale) -> tuple[Pixels, Pixels]:
-        picture = self.pictures[random.integers(len(self.pictures))]
-        rows = _span(random, picture.shape[0], self.patch, scale.phases[0], scale.period[0])
-        columns = _span(random, picture.shape[1], self.patch, scale.phases[1], scale.period[1])
-        wide = picture[rows.outer, columns.outer]
-        low = resize(wide, size=(rows.outer_low, columns.outer_low))[rows.inner_low, columns.inner_low]
-        high = picture[rows.inner, columns.inner]
+    def _pair(
+        self, random: np.random.Generator, scale: Scale, stream: np.random.Generator
+    ) -> tuple[Pixels, Pixels]:
+        index = self._usable[random.integers(len(self._usable))]
+        height, width = self.source.sizes[index]
+        margin, (p, q) = self.lower.margin, (scale.phases, scale.period)
+        rows = _span(random, height, self.patch, margin, p[0], q[0])
+        columns = _span(random, width, self.patch, margin, p[1], q[1])
+        wide = self.source.crop(index, rows.outer, columns.outer)
+        low = self.lower(wide, (rows.outer_low, columns.outer_low), stream)
         flips = random.integers(2, size=3)
-        return _turned(low, flips), _turned(high, flips)
+        return (
+            _turned(low[rows.inner_low, columns.inner_low], flips),
+            _turned(wide[rows.inner, columns.inner], flips),
+        )
+
+    def _large_enough(self, skip_small: bool) -> list[int]:
+        """The pictures that a crop of every scale fits into."""
+        side = max(max(scale.output_size(self.patch, self.patch)) for scale in self.scales)
+        least = side + max(max(scale.phases) for scale in self.scales)
+        sizes = self.source.sizes
+        small = [i for i, size in enumerate(sizes) if min(size) < least]
+        crops = (
+            f"crops of {side}x{side} pixels (patch {self.patch} at x{max(self.scales, key=lambda s: s.y)})"
+        )
+        if len(small) == len(sizes):
+            raise DataError(
+                f"{len(sizes)} pictures, none of them large enough for {crops}: use larger pictures or a smaller patch"
+            )
+        if small and not skip_small:
+            named = [f"{self.source.names[i]} ({sizes[i][1]}x{sizes[i][0]})" for i in small[:_NAMED]]
+            more = f" and {len(small) - _NAMED} more" if len(small) > _NAMED else ""
+            raise DataError(
+                f"{len(small)} of {len(sizes)} pictures are too small for {crops}, which need {least} pixels a side: "
+                f"{', '.join(named)}{more}. Remove them, use a smaller patch, or set data.skip_small: true"
+            )
+        return [i for i, size in enumerate(sizes) if min(size) >= least]
 
 
 @dataclass(frozen=True)
 class _Span:
-    """One axis of a crop: in the picture with and without margin, and in the LR of the part with margin."""
+    """One axis of a crop.
+
+    Attributes:
+        outer: the crop with its margin, in the picture.
+        inner: the crop, in the part with margin.
+        outer_low: length of the LR of the part with margin.
+        inner_low: the crop in that LR.
+    """
 
     outer: slice
     inner: slice
@@ -107,14 +142,14 @@ class _Span:
     inner_low: slice
 
 
-def _span(random: np.random.Generator, size: int, patch: int, p: int, q: int) -> _Span:
+def _span(random: np.random.Generator, size: int, patch: int, around: int, p: int, q: int) -> _Span:
     """A random crop of ``patch`` LR pixels; everything lies on the grid of whole periods (q LR, p HR pixels)."""
-    periods, wanted, margin = size // p, -(-patch // q), -(-_MARGIN // q)
+    periods, wanted, margin = size // p, -(-patch // q), -(-around // q)
     start = int(random.integers(periods - wanted + 1))
     first, last = max(0, start - margin), min(periods, start + wanted + margin)
     return _Span(
         outer=slice(first * p, last * p),
-        inner=slice(start * p, (start + wanted) * p),
+        inner=slice((start - first) * p, (start - first + wanted) * p),
         outer_low=(last - first) * q,
         inner_low=slice((start - first) * q, (start - first + wanted) * q),
     )
@@ -127,52 +162,3 @@ def _turned(pixels: Pixels, flips: npt.NDArray[np.int64]) -> Pixels:
     if flips[1]:
         pixels = pixels[:, ::-1]
     return pixels.transpose(1, 0, 2) if flips[2] else pixels
-
-
-def load_pictures(folders: Sequence[Path], at_most: int | None = None) -> list[Pixels]:
-    """All pictures of ``folders``, decoded, in the order of their names.
-
-    Args:
-        folders: each with pictures directly in it.
-        at_most: stop after this many.
-
-    Raises:
-        DataError: a folder that is missing or has no pictures.
-        PictureError: a picture that cannot be read, named.
-    """
-    paths: list[Path] = []
-    for folder in folders:
-        found = list_pictures(folder)
-        if not found:
-            raise DataError(f"there are no pictures in '{folder}'")
-        paths += found
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(read_rgb, paths[:at_most]))
-
-
-class Prefetched:
-    """Batches made ahead by threads, in order.
-
-    Args:
-        source: where they come from.
-        micros: micro-batches in a step.
-        ahead: batches kept ready.
-    """
-
-    def __init__(self, source: Batches, micros: int, ahead: int = 8) -> None:
-        self._source, self._micros, self._ahead = source, micros, ahead
-        self._pool = ThreadPoolExecutor(max_workers=2)
-        self._ready: dict[tuple[int, int], Any] = {}
-
-    def batch(self, step: int, micro: int) -> Batch:
-        """As the source's; the following ones are begun."""
-        for offset in range(self._ahead):
-            later, index = divmod(step * self._micros + micro + offset, self._micros)
-            if (later, index) not in self._ready:
-                self._ready[later, index] = self._pool.submit(self._source.batch, later, index)
-        result: Batch = self._ready.pop((step, micro)).result()
-        return result
-
-    def close(self) -> None:
-        """Stop the threads; batches not asked for are dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)

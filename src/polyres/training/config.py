@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from polyres.errors import ConfigError
+from polyres.data.degradations import make_steps
+from polyres.errors import UsageError
 from polyres.model import ModelConfig
 from polyres.scale import Scale
 
@@ -21,12 +19,33 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class LowConfig(Section):
+    """How LR is made on the fly."""
+
+    kernel: Literal["matlab", "matlab-double", "pil"] = Field(
+        default="matlab",
+        description="matlab rounds after each axis, as the published test sets; matlab-double once, as BasicSR; pil",
+    )
+    on: Literal["picture", "crop"] = Field(
+        default="picture",
+        description="whether pixels around the crop take part, as in the whole picture's LR",
+    )
+
+
+class DegradationConfig(Section):
+    """One degradation."""
+
+    name: str = Field(description="name in the table of degradations")
+    probability: float = Field(default=1.0, ge=0, le=1, description="how often it happens")
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the degradation")
+
+
 class DataConfig(Section):
     """What the run sees."""
 
-    train: list[Path] = Field(min_length=1, description="folders with training pictures")
+    train: list[Path] = Field(min_length=1, description="folders, packs or LMDBs with training pictures")
     validation: list[Path] = Field(
-        default=[], description="folders with pictures to measure on; never test sets"
+        default=[], description="folders, packs or LMDBs with pictures to measure on; never test sets"
     )
     validation_pictures: int = Field(default=8, ge=1, description="how many of them to use")
     patch: int = Field(default=48, ge=8, description="side of the LR crops in pixels")
@@ -34,6 +53,25 @@ class DataConfig(Section):
     scales: dict[str, float] = Field(
         default={"2": 1, "3": 1, "4": 1}, min_length=1, description="scale: how often it is drawn, relatively"
     )
+
+    low: LowConfig = Field(default_factory=LowConfig, description="how LR is made on the fly")
+    degradations: list[DegradationConfig] = Field(
+        default=[],
+        description="what happens to a picture on its way to LR, in order; bicubic at the end unless to-low is there",
+    )
+    skip_small: bool = Field(
+        default=False, description="leave out pictures that are smaller than a crop instead of refusing them"
+    )
+
+    @field_validator("degradations")
+    @classmethod
+    def _known(cls, value: list[DegradationConfig]) -> list[DegradationConfig]:
+        """Each can be made with its options."""
+        try:
+            make_steps(step.model_dump() for step in value)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return value
 
     @field_validator("scales", mode="before")
     @classmethod
@@ -60,7 +98,7 @@ class DataConfig(Section):
 
 
 class OptimiserConfig(Section):
-    """How weights change: an optimiser with warm-up and a cosine."""
+    """How weights change: an optimiser, and the learning rate over the run."""
 
     name: str = Field(
         default="adam",
@@ -68,8 +106,21 @@ class OptimiserConfig(Section):
         "or a class of torch.optim such as RMSprop",
     )
     lr: float = Field(default=5e-4, gt=0, description="peak learning rate")
-    final_lr: float = Field(default=1e-6, ge=0, description="learning rate at the last step")
+    schedule: Literal["cosine", "multistep", "restarts", "constant"] = Field(
+        default="cosine", description="what follows the warm-up"
+    )
+    final_lr: float = Field(default=1e-6, ge=0, description="learning rate at the end of each cosine")
     warmup: int = Field(default=200, ge=0, description="steps from zero to the peak")
+    milestones: list[int] = Field(
+        default=[], description="multistep: steps done when the learning rate is multiplied by factor"
+    )
+    factor: float = Field(default=0.5, gt=0, le=1, description="multistep: factor at each milestone")
+    periods: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[], description="restarts: steps of each cosine, the last one goes on at its end"
+    )
+    restarts: list[Annotated[float, Field(gt=0)]] = Field(
+        default=[], description="restarts: part of lr that each cosine begins at; 1 if not given"
+    )
     betas: tuple[float, float] = Field(default=(0.9, 0.99), description="Adam's decay rates")
     weight_decay: float = Field(default=0.0, ge=0, description="of all but recalibrations and their bases")
     options: dict[str, Any] = Field(default_factory=dict, description="further arguments of the optimiser")
@@ -82,6 +133,23 @@ class OptimiserConfig(Section):
         description="factor on the learning rate of kernel recalibrations, if there are any",
     )
 
+    @model_validator(mode="after")
+    def _scheduled(self) -> OptimiserConfig:
+        """The lists that the schedule needs are there, and no others."""
+        for schedule, lists in (("multistep", ["milestones"]), ("restarts", ["periods", "restarts"])):
+            given = [name for name in lists if getattr(self, name)]
+            if self.schedule == schedule and not getattr(self, lists[0]):
+                raise ValueError(f"schedule {schedule} needs {lists[0]}, a list of steps")
+            if self.schedule != schedule and given:
+                raise ValueError(
+                    f"{' and '.join(given)} without schedule: {schedule} would do nothing; set it or leave them out"
+                )
+        if self.milestones != sorted(self.milestones):
+            raise ValueError(f"milestones are in ascending order; got {self.milestones}")
+        if self.restarts and len(self.restarts) != len(self.periods):
+            raise ValueError(f"restarts has one value for each of periods; got {len(self.restarts)}")
+        return self
+
 
 class LossConfig(Section):
     """One term of the loss."""
@@ -91,6 +159,33 @@ class LossConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="options of the loss")
 
 
+class GuardConfig(Section):
+    """What happens when a number is not finite."""
+
+    action: Literal["skip", "rollback", "stop"] = Field(
+        default="skip",
+        description="skip: the step is left out; rollback: its weights go back to those of the last multiple of "
+        "save_every; stop: the run ends. A weight that is not finite is always rolled back",
+    )
+    limit: int = Field(default=10, ge=0, description="rejected steps among the last 1000 that a run bears")
+
+
+class InitialConfig(Section):
+    """Parts of other models to begin from; what is not named is fresh."""
+
+    encoder: Path | None = Field(
+        default=None,
+        description="file whose encoder is taken; plain kernels become the bases of recalibrated ones",
+    )
+    upsampler: Path | None = Field(default=None, description="file whose upsampler is taken")
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files by part."""
+        named = {"encoder": self.encoder, "upsampler": self.upsampler}
+        return {part: path for part, path in named.items() if path is not None}
+
+
 class RunConfig(Section):
     """A training run."""
 
@@ -98,70 +193,32 @@ class RunConfig(Section):
     data: DataConfig = Field(description="what it sees")
     output: Path = Field(description="folder for the model, its checkpoints and logs; made if missing")
     steps: int = Field(ge=1, description="optimiser steps")
-    accumulate: int = Field(default=1, ge=1, description="micro-batches a step, each of a scale of its own")
+    accumulate: int = Field(default=1, ge=1, description="micro-batches a step over all processes, each of a scale of its own")
     optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig, description="how weights change")
     losses: list[LossConfig] = Field(
         default=[LossConfig(name="l1"), LossConfig(name="fft", weight=0.5)],
         min_length=1,
         description="terms of the loss, summed",
     )
-    ema: float = Field(default=0.999, ge=0, lt=1, description="decay of the averaged weights")
+    ema: float = Field(default=0.999, ge=0, lt=1, description="decay of the averaged weights; 0 for none")
+    guard: GuardConfig = Field(default_factory=GuardConfig, description="when a number is not finite")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="of the convolutions; auto is bfloat16 where the processor has units for it",
     )
     device: str = Field(default="cpu", description="cpu or cuda")
     seed: int = Field(default=0, ge=0, description="of weights, crops and scales")
-    initial: Path | None = Field(
-        default=None, description="model file to start from instead of fresh weights"
+    compile: bool = Field(default=False, description="compile the encoder with torch.compile")
+    initial: Path | InitialConfig | None = Field(
+        default=None, description="model file to start from instead of fresh weights, or a file for each part"
     )
     validate_every: int = Field(default=1000, ge=1, description="steps between validations")
     save_every: int = Field(default=500, ge=1, description="steps between checkpoints")
     log_every: int = Field(default=50, ge=1, description="steps between log lines")
-
-
-def read_run(path: Path) -> RunConfig:
-    """The run that a YAML file describes; relative paths are relative to the current folder.
-
-    Raises:
-        ConfigError: missing file, no YAML, or keys and values that do not fit: all of them, with suggestions.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the run file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"{path} should hold keys such as model, data and steps; it holds {type(content).__name__}"
-        )
-    try:
-        return RunConfig.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {'; '.join(_problems(error))}") from error
-
-
-def _problems(error: ValidationError) -> Iterator[str]:
-    """One phrase for each thing that is wrong."""
-    for problem in error.errors():
-        location = [str(part) for part in problem["loc"]]
-        if problem["type"] == "extra_forbidden":
-            known = _known_keys(RunConfig, location[:-1])
-            match = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-            hint = f"did you mean '{match[0]}'?" if match else f"known are {', '.join(known)}"
-            yield f"unknown key '{'.'.join(location)}' ({hint})"
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            yield f"{'.'.join(location)}: {message[0].lower()}{message[1:]}"
-
-
-def _known_keys(section: type[BaseModel], location: list[str]) -> list[str]:
-    """The keys of the section that ``location`` leads to."""
-    for part in location:
-        if part.isdigit():
-            continue
-        annotation = section.model_fields[part].annotation
-        inner = [annotation, *get_args(annotation)]
-        section = next(t for t in inner if isinstance(t, type) and issubclass(t, BaseModel))
-    return list(section.model_fields)
+    keep: int = Field(default=2, ge=1, description="checkpoints that are kept")
+    pictures: int = Field(
+        default=1, ge=0, description="validation pictures written after each validation, at every scale"
+    )
+    trackers: list[Literal["wandb", "mlflow"]] = Field(
+        default=[], description="services that are told too; each needs its package, and Accelerate"
+    )

@@ -11,11 +11,15 @@ from typing import Any
 import torch
 
 from polyres._version import __version__
-from polyres.data.crops import CropSampler, Prefetched, load_pictures
+from polyres.data.crops import CropSampler
+from polyres.data.degradations import make_steps
+from polyres.data.lowering import Bicubic, Degraded, Lowering
+from polyres.data.prefetch import Prefetched
+from polyres.data.sources import load_pictures, open_sources
 from polyres.errors import CheckpointError, OutputError
 from polyres.model import SRModel, build
 from polyres.training.checkpoint import load_checkpoint, save_checkpoint
-from polyres.training.config import RunConfig
+from polyres.training.config import DataConfig, RunConfig
 from polyres.training.log import RunLog
 from polyres.training.loop import StepReport, TrainingState, begin, train
 from polyres.training.validation import validate
@@ -47,12 +51,14 @@ def run(config: RunConfig, resume: bool = False, watch: Watch | None = None) -> 
     if resume:
         _restore(state, config)
     sampler = CropSampler(
-        load_pictures(config.data.train),
+        open_sources(config.data.train),
         config.data.exact_scales,
         config.data.patch,
         config.data.batch,
         config.seed,
         list(config.data.scales.values()),
+        _lowering(config.data),
+        config.data.skip_small,
     )
     held_out = load_pictures(config.data.validation, at_most=config.data.validation_pictures)
     batches = Prefetched(sampler, config.accumulate)
@@ -82,6 +88,13 @@ def run(config: RunConfig, resume: bool = False, watch: Watch | None = None) -> 
     finally:
         batches.close()
         log.close()
+
+
+def _lowering(data: DataConfig) -> Lowering:
+    """How the run file wants LR to be made."""
+    if data.degradations:
+        return Degraded(make_steps(step.model_dump() for step in data.degradations), data.low.on)
+    return Bicubic(data.low.kernel, data.low.on)
 
 
 def _model(config: RunConfig) -> SRModel:

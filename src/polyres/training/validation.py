@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from polyres.data.crops import Pixels
+from polyres.data.sources import Pixels
 from polyres.data.pairs import crop_to_fit, inverse
 from polyres.data.resize import resize
 from polyres.metrics import PROTOCOLS

@@ -1,0 +1,106 @@
+"""Writing packs: folders of pictures into one file that training maps into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+from polyres.data.files import list_pictures, read_rgb
+from polyres.data.pack import HEADER, MAGIC, PAGE, VERSION, Item, Pack
+from polyres.data.sources import Pixels, checksum
+from polyres.errors import DataError, PictureError
+from polyres.files import replacing
+
+#: Pictures decoded at a time: enough for all cores, few enough for little memory.
+_GROUP = 16
+#: Damaged pictures that an error names before it only counts.
+_NAMED = 5
+
+
+def write_pack(
+    folders: Sequence[Path], output: Path, progress: Callable[[int, int], None] | None = None
+) -> Pack:
+    """Pack the pictures directly in ``folders``, in the order of folders and names.
+
+    A picture is called ``folder/name.png``, after its folder's last part.
+
+    Args:
+        folders: each with pictures; grey ones become RGB.
+        output: the pack; replaced whole once everything is written.
+        progress: called with (pictures done, pictures in all).
+
+    Returns:
+        The pack, opened.
+
+    Raises:
+        DataError: no folder, or one without pictures.
+        PictureError: pictures that cannot be read: all are tried, and named together.
+        OutputError: ``output`` cannot be written.
+    """
+    files = _files(folders)
+    items: list[Item] = []
+    problems: list[str] = []
+    with replacing(output) as stream:
+        stream.write(bytes(PAGE))
+        for done, (path, result) in enumerate(_decoded(files), 1):
+            if isinstance(result, PictureError):
+                problems.append(str(result))
+            elif not problems:  # what cannot be finished need not be written
+                items.append(_append(stream, f"{path.parent.name}/{path.name}", result))
+            if progress is not None:
+                progress(done, len(files))
+        if problems:
+            more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+            raise PictureError(
+                f"{len(problems)} of {len(files)} pictures cannot be packed: {'; '.join(problems[:_NAMED])}{more}"
+            )
+        _finish(stream, items)
+    return Pack(output)
+
+
+def _files(folders: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for folder in folders:
+        found = list_pictures(folder)
+        if not found:
+            raise DataError(f"there are no pictures in '{folder}'")
+        files += [path.resolve() for path in found]
+    return files
+
+
+def _decoded(files: Sequence[Path]) -> Iterator[tuple[Path, Pixels | PictureError]]:
+    """Each file with its pixels, or with what is wrong with it; a few at a time."""
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), _GROUP):
+            group = files[start : start + _GROUP]
+            yield from zip(group, pool.map(_read, group), strict=True)
+
+
+def _read(path: Path) -> Pixels | PictureError:
+    try:
+        return read_rgb(path)
+    except PictureError as error:
+        return error
+
+
+def _append(stream: BinaryIO, name: str, picture: Pixels) -> Item:
+    """Write the pixels at the next page."""
+    end = stream.tell()
+    offset = -(-end // PAGE) * PAGE
+    stream.write(bytes(offset - end))
+    stream.write(picture.tobytes())
+    return Item(name, picture.shape[0], picture.shape[1], offset, checksum(picture))
+
+
+def _finish(stream: BinaryIO, items: Sequence[Item]) -> None:
+    """Write the index behind the pixels and the header before them."""
+    index = json.dumps([asdict(item) for item in items], separators=(",", ":")).encode()
+    offset = stream.tell()
+    stream.write(index)
+    stream.seek(0)
+    stream.write(HEADER.pack(MAGIC, VERSION, len(items), offset, len(index), hashlib.sha256(index).digest()))
