@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import argparse
 import copy
-import platform
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -22,7 +18,8 @@ from rich.table import Table
 from torch import nn
 
 import polyres
-from polyres.deploy.devices import has_fast_bfloat16
+from polyres.deploy.cost import take_turns
+from polyres.deploy.devices import describe
 
 SCALES = (2, 3, 4)
 
@@ -31,7 +28,8 @@ def main() -> None:
     arguments = parse_arguments()
     console = Console()
     console.print(
-        f"{machine()}; model {arguments.model}; {arguments.height}x{arguments.width} pixels in",
+        f"{describe(torch.device('cpu'))}; model {arguments.model}; "
+        f"{arguments.height}x{arguments.width} pixels in",
         highlight=False,
     )
     model = polyres.load(arguments.model)
@@ -132,18 +130,6 @@ def in_bfloat16(module: nn.Module, image: torch.Tensor) -> torch.Tensor:
     return output
 
 
-def take_turns(competitors: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each competitor in each round, after a round to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in competitors}
-    for number in range(rounds + 1):
-        for name, call in competitors.items():
-            began = time.perf_counter()
-            call()
-            if number:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
-
-
 def fill(table: Table, columns: list[dict[str, list[float]]], reference: str) -> Table:
     """A row for each competitor: its median time at the first scale, its median ratio at each."""
     for name in columns[0]:
@@ -171,16 +157,6 @@ def peak_memory(model: str) -> float:
     )
     result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return float(result.stdout.split()[-1])
-
-
-def machine() -> str:
-    """Processor, cores used, and whether it has bfloat16 units."""
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    name = names[0].split(": ")[1] if names else platform.processor()
-    units = "with" if has_fast_bfloat16(torch.device("cpu")) else "without"
-    return (
-        f"{name}, {torch.get_num_threads()} threads, {units} bfloat16 matrix units, torch {torch.__version__}"
-    )
 
 
 if __name__ == "__main__":

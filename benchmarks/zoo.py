@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import polyres
+from polyres.deploy.cost import multiply_adds, parameters
 from polyres.layers.folding import fold
 
 #: LR sizes (height, width) whose results have 1280x720 pixels, as the papers count.
@@ -56,26 +56,25 @@ def encoder_row(name: str) -> str:
     entry = polyres.ENCODERS[name]
     with torch.device("meta"):
         encoder = fold(entry.make())
-        counts = [multiply_adds(encoder, *LOW[scale]) for scale in LOW]
-    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+        counts = [work(encoder, *LOW[scale]) for scale in LOW]
     context = "whole" if encoder.context is None else str(encoder.context)
     cells = [
         f"`{name}`",
         entry.summary,
         str(encoder.out_channels),
-        f"{parameters:,}",
+        f"{parameters(encoder):,}",
         *(f"{c / 1e9:.1f}" for c in counts),
     ]
     return f"| {' | '.join([*cells, context, entry.licence, entry.source])} |"
 
 
-def multiply_adds(encoder: polyres.Encoder, height: int, width: int) -> int:
-    """Of one picture, padded to what the encoder needs."""
+def work(encoder: polyres.Encoder, height: int, width: int) -> int:
+    """Multiply-adds of one picture, padded to what the encoder needs."""
     step, least = encoder.multiple_of, encoder.minimum_size
     padded = (-(-max(side, least) // step) * step for side in (height, width))
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        encoder(torch.empty(1, encoder.in_channels, *padded))
-    return counter.get_total_flops() // 2
+    image = torch.empty(1, encoder.in_channels, *padded)
+    with torch.no_grad():
+        return multiply_adds(lambda: encoder(image))
 
 
 if __name__ == "__main__":

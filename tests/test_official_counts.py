@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from polyres.deploy.cost import multiply_adds
 from polyres.deploy.fuse import FusedModel
 from polyres.layers.folding import fold
 from polyres.model import SRModel, build
@@ -73,12 +72,6 @@ def test_every_key_and_shape_is_the_published_one(name: str, shared: Path) -> No
     assert {key: tuple(tensor.shape) for key, tensor in tensors.items()} == ours
 
 
-def multiply_adds(work: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        work()
-    return counter.get_total_flops() // 2
-
-
 def at_scale(upsampler: nn.Module, scale: int) -> tuple[FixedUpsampler, int]:
     """The upsampler of one scale without values, and what generating the sampler's kernels takes.
 
@@ -94,6 +87,7 @@ def at_scale(upsampler: nn.Module, scale: int) -> tuple[FixedUpsampler, int]:
     return upsampler.at(scale).to("meta"), generation
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("name", worked_cases())
 def test_multiply_adds_are_the_published_ones(name: str, shared: Path) -> None:
     record = read(shared, name)

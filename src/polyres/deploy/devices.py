@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import torch
 
 
@@ -25,3 +28,20 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def default_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where ``device`` has hardware for it, otherwise float32."""
     return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+
+
+def describe(device: torch.device) -> str:
+    """The machine in a line, to be printed beside any time measured on ``device``: processor, threads, torch."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, torch {torch.__version__}"
+    units = "with" if has_fast_bfloat16(device) else "without"
+    threads = torch.get_num_threads()
+    return f"{_processor()}, {threads} threads, {units} bfloat16 matrix units, torch {torch.__version__}"
+
+
+def _processor() -> str:
+    """The processor's name; the architecture's where the system keeps no list of processors."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(": ", 1)[1] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from polyres.deploy.cost import peak_of_tensors
 
 #: Most that a tile's working memory takes unless a caller allows more: larger tiles save next to no work.
 WORKING_MEMORY = {"cpu": 640 * 2**20, "cuda": 4 * 2**30}
@@ -47,11 +46,9 @@ def working_memory(device: torch.device) -> int:
 def peak_bytes(call: Callable[[], Any]) -> float:
     """Most bytes that tensors made during ``call`` take at one time, with an allowance for scratch space.
 
-    Counts the storages that the dispatcher sees being made, so it holds on every device.
+    See :func:`polyres.deploy.cost.peak_of_tensors`.
     """
-    with _Allocations() as allocations:
-        call()
-    return float(allocations.peak) * _SCRATCH
+    return peak_of_tensors(call) * _SCRATCH
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -60,56 +57,6 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and ("allocate memory" in text or "not enough memory" in text)
-
-
-class _Allocations(TorchDispatchMode):
-    """Follows the storages that operations make, and notes the most bytes alive at one time."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.peak: int = 0
-        self._alive = 0
-        self._holders: dict[int, int] = {}
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: to skip a compiler that does not run here, torch would import all of it, for seconds."""
-        return False
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        given = {_address(value) for value in _tensors((args, kwargs))}
-        for value in _tensors(result):
-            if _address(value) not in given or _address(value) in self._holders:
-                self._hold(value)
-        self.peak = max(self.peak, self._alive)
-        return result
-
-    def _hold(self, value: Tensor) -> None:
-        address, size = _address(value), value.untyped_storage().nbytes()
-        self._holders[address] = self._holders.get(address, 0) + 1
-        if self._holders[address] == 1:
-            self._alive += size
-        weakref.finalize(value, self._release, address, size)
-
-    def _release(self, address: int, size: int) -> None:
-        self._holders[address] -= 1
-        if not self._holders[address]:
-            del self._holders[address]
-            self._alive -= size
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """All tensors in nested tuples, lists and dictionaries."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [tensor for item in value for tensor in _tensors(item)] if isinstance(value, tuple | list) else []
-
-
-def _address(value: Tensor) -> int:
-    return value.untyped_storage().data_ptr()
 
 
 def _system_memory() -> int:
