@@ -123,8 +123,8 @@ def test_less_overlap_than_the_context_is_not_equal(name: str) -> None:
     assert not upscaler.tiling(40, 48, 2).exact
 
 
-@pytest.mark.parametrize("scale", [2, 4])
-def test_tiles_equal_the_whole_with_a_bilinear_base(scale: int) -> None:
+@pytest.mark.parametrize("scale", [2, 4, 3, "3/2", "5/2", (2, "5/2")])
+def test_tiles_equal_the_whole_with_a_bilinear_base(scale: Any) -> None:
     model, pixels = tiny("bilinear"), noise(50, 61).pixels
     result = in_bands(Upscaler(model, device="cpu", dtype=torch.float32, tile=13), pixels, scale)
     np.testing.assert_allclose(result, whole(model, pixels, scale).clip(0, 1), rtol=0, atol=1e-6)
