@@ -19,9 +19,11 @@ from polyres.metrics import PROTOCOLS
 from polyres.model import build
 from polyres.scale import Scale
 from polyres.training.checkpoint import load_checkpoint, save_checkpoint
-from polyres.training.config import RunConfig, read_run
-from polyres.training.loop import learning_rate, train
+from polyres.training.config import RunConfig
+from polyres.training.loop import train
+from polyres.training.reading import read_run
 from polyres.training.run import run
+from polyres.training.schedule import learning_rate
 from polyres.weights import load
 
 

@@ -54,6 +54,9 @@ class DataConfig(Section):
         default={"2": 1, "3": 1, "4": 1}, min_length=1, description="scale: how often it is drawn, relatively"
     )
 
+    workers: int = Field(
+        default=2, ge=0, description="threads that make crops ahead; 0 makes each when it is wanted"
+    )
     low: LowConfig = Field(default_factory=LowConfig, description="how LR is made on the fly")
     degradations: list[DegradationConfig] = Field(
         default=[],
@@ -193,7 +196,9 @@ class RunConfig(Section):
     data: DataConfig = Field(description="what it sees")
     output: Path = Field(description="folder for the model, its checkpoints and logs; made if missing")
     steps: int = Field(ge=1, description="optimiser steps")
-    accumulate: int = Field(default=1, ge=1, description="micro-batches a step over all processes, each of a scale of its own")
+    accumulate: int = Field(
+        default=1, ge=1, description="micro-batches a step over all processes, each of a scale of its own"
+    )
     optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig, description="how weights change")
     losses: list[LossConfig] = Field(
         default=[LossConfig(name="l1"), LossConfig(name="fft", weight=0.5)],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -32,3 +34,7 @@ class ModelCard(BaseModel):
     )
     scales: tuple[str, ...] = Field(default=(), description="scales that it was trained at")
     results: tuple[Result, ...] = Field(default=(), description="measured results, each with its protocol")
+    run: dict[str, Any] = Field(
+        default_factory=dict,
+        description="the training run: its whole configuration, versions of the code, fingerprint of the pictures",
+    )

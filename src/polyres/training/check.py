@@ -1,0 +1,107 @@
+"""Trying a run out: one step on two pictures, with a checkpoint written and read, and nothing left behind."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from polyres.data.sources import open_sources
+from polyres.errors import TrainingError
+from polyres.training.batches import open_batches
+from polyres.training.config import RunConfig
+from polyres.training.journal import Journal
+from polyres.training.loop import begin, train
+from polyres.training.processes import Processes
+from polyres.training.resume import restore
+from polyres.training.saving import RunFolder
+from polyres.training.start import initial_model
+from polyres.training.state import StepReport, TrainingState
+
+#: Steps that are tried; the first one also warms up.
+_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial tells.
+
+    Attributes:
+        parameters: of the model.
+        loss: of the last step.
+        seconds: a step, after the first.
+        memory: bytes at most, of the GPU or of this process.
+        checkpoint: bytes.
+    """
+
+    parameters: int
+    loss: float
+    seconds: float
+    memory: int
+    checkpoint: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.parameters:,} parameters, loss {self.loss:.4f}, {self.seconds:.2f} s a step, "
+            f"{self.memory / 2**20:,.0f} MiB, checkpoint {self.checkpoint / 2**20:,.1f} MiB"
+        )
+
+
+def check_run(config: RunConfig) -> Trial:
+    """Two steps of ``config`` and a validation of one picture, in a folder that is removed again.
+
+    Raises:
+        PolyresError: whatever would stop the run.
+    """
+    reports: list[StepReport] = []
+
+    def note(report: StepReport, validation: dict[str, float]) -> None:
+        reports.append(report)
+
+    with tempfile.TemporaryDirectory(prefix="polyres-check-") as place:
+        short = _shortened(config, Path(place) / "run")
+        source = open_sources(config.data.train)
+        folder, state = RunFolder(short, resume=False), begin(initial_model(short), short)
+        batches = open_batches(source, short, Processes())
+        journal = Journal(short, folder, source.fingerprint, 0, note)
+        try:
+            train(state.model, batches, short, lambda s, r: journal.step(s, r), state)
+        finally:
+            batches.close()
+            journal.close()
+        _compare(state, short, source.fingerprint)
+        size = max(path.stat().st_size for path in short.output.glob("*.ckpt"))
+    count = sum(p.numel() for p in state.model.parameters())
+    return Trial(count, reports[-1].loss, reports[-1].seconds, peak_memory(config.device), size)
+
+
+def peak_memory(device: str) -> int:
+    """Bytes at most so far: of the GPU, or of this process; 0 where the system does not tell."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _shortened(config: RunConfig, output: Path) -> RunConfig:
+    """The run with another folder, few steps, and a guard that stops at once; otherwise as it is."""
+    data = config.data.model_copy(update={"validation_pictures": 1})
+    guard = config.guard.model_copy(update={"action": "stop"})
+    changes = {"output": output, "steps": _STEPS, "data": data, "guard": guard, "trackers": []}
+    return config.model_copy(update={**changes, "save_every": 1, "validate_every": _STEPS})
+
+
+def _compare(state: TrainingState, config: RunConfig, fingerprint: str) -> None:
+    """Read the checkpoint into a fresh state and see that it is the one that was written."""
+    again = begin(initial_model(config), config)
+    restore(again, config, fingerprint)
+    ours, theirs = state.model.state_dict(), again.model.state_dict()
+    if again.step != state.step or not all(torch.equal(ours[key], theirs[key]) for key in ours):
+        raise TrainingError(f"what was read from the checkpoint in {config.output} is not what was written")

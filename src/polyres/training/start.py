@@ -1,0 +1,78 @@
+"""What a run begins with: fresh weights, a model file, or parts of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from polyres.errors import CheckpointError, ConfigError
+from polyres.model import SRModel, build
+from polyres.training.config import InitialConfig, RunConfig
+from polyres.weights import load
+
+#: Where a recalibrated convolution keeps the kernel that an ordinary one calls ``weight``.
+_BASIS = "parametrizations.weight.original"
+
+
+def initial_model(config: RunConfig) -> SRModel:
+    """The model of a run before its first step.
+
+    Raises:
+        CheckpointError: a file that cannot be read, or holds other networks than the run file describes.
+        ConfigError: no GPU where one is asked for.
+    """
+    _check_device(config.device)
+    torch.default_generator.manual_seed(config.seed)
+    if isinstance(config.initial, InitialConfig):
+        model = build(config.model)
+        for part, path in config.initial.files.items():
+            _take(model.get_submodule(part), load(path).get_submodule(part), part, path)
+        return model
+    if config.initial is None:
+        return build(config.model)
+    model = load(config.initial)
+    if model.config != config.model:
+        raise CheckpointError(
+            f"{config.initial} holds another model than the run file describes; make them agree, or take one "
+            "part of it: initial: {encoder: FILE}"
+        )
+    return model
+
+
+def _take(ours: nn.Module, theirs: nn.Module, part: str, path: Path) -> None:
+    """Copy the weights of ``theirs``; where kernels are recalibrated here and plain there, they become the bases."""
+    wanted, given = ours.state_dict(), _as_bases(theirs.state_dict(), ours.state_dict())
+    fresh = {key for key in wanted.keys() - given.keys() if ".parametrizations.weight.0." in f".{key}"}
+    unfit = sorted(
+        key
+        for key in (wanted.keys() | given.keys()) - fresh
+        if key not in wanted or key not in given or wanted[key].shape != given[key].shape
+    )
+    if unfit:
+        raise CheckpointError(
+            f"the {part} of {path} is not the one that the run file describes: {len(unfit)} of {len(wanted)} weights "
+            f"differ ({', '.join(unfit[:3])}{', ...' if len(unfit) > 3 else ''})"
+        )
+    ours.load_state_dict({**{key: wanted[key] for key in fresh}, **given})
+
+
+def _as_bases(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    renamed = {}
+    for key, tensor in given.items():
+        basis = f"{key.removesuffix('weight')}{_BASIS}"
+        renamed[basis if key not in wanted and basis in wanted else key] = tensor
+    return renamed
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device is cpu or cuda; got '{name}'") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "device is cuda, but torch sees no GPU here; set device: cpu, or install a CUDA build"
+        )
