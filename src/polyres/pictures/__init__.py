@@ -9,7 +9,7 @@ from polyres.pictures.reading import Limits, decode_picture, read_picture
 from polyres.pictures.resample import resample
 from polyres.pictures.tensors import from_tensor, to_tensor
 from polyres.pictures.transparency import bleed
-from polyres.pictures.writing import QUALITY, encode_picture, write_picture
+from polyres.pictures.writing import QUALITY, encode_picture, left_out, write_picture
 
 __all__ = [
     "FORMATS",
@@ -25,6 +25,7 @@ __all__ = [
     "format_named",
     "format_of",
     "from_tensor",
+    "left_out",
     "read_picture",
     "resample",
     "to_tensor",

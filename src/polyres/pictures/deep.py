@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from polyres.errors import MissingExtraError, PictureError
+from polyres.pictures.boxes import jp2_bits
 from polyres.pictures.picture import WHITE, Pixels, check_unit_range
 
 _BITS_PER_SAMPLE = 258  # TIFF tag
@@ -24,37 +25,78 @@ _PNG_HEADER = 33  # signature and IHDR: where chunks that must precede the pixel
 
 def is_deeper_than_pillow(image: Image.Image) -> bool:
     """Whether decoding ``image`` (opened, not loaded) with Pillow would drop bits."""
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.format != "JPEG2000" and (image.mode.startswith("I") or image.mode == "F"):
         return False
     if isinstance(image, TiffImageFile):
         return int(max(image.tag_v2.get(_BITS_PER_SAMPLE, (8,)))) > 8
+    if image.format == "JPEG2000":
+        return jp2_bits(head_of(image)) > 8
     return image.format == "PNG" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def is_deep_avif(image: Image.Image) -> bool:
     """Whether an AVIF holds 10 or 12 bits a colour: the flags of its ``av1C`` box."""
-    stream = getattr(image, "fp", None)
-    if stream is None:
-        return False
-    stream.seek(0)
-    head = stream.read(8192)
+    head = head_of(image)
     box = head.find(b"av1C")
     return 0 <= box < len(head) - 6 and bool(head[box + 6] & 0x40)
 
 
+def head_of(image: Image.Image) -> bytes:
+    """The beginning of the file that ``image`` was opened from."""
+    stream = getattr(image, "fp", None)
+    if stream is None:
+        return b""
+    stream.seek(0)
+    return bytes(stream.read(65536))
+
+
+def decode_jp2(data: bytes) -> tuple[Pixels, Pixels | None]:
+    """Colours (H, W, 1 or 3) and opacity (H, W) of a JPEG 2000 file of 9 to 16 bits, as uint16."""
+    values = _imagecodecs("JPEG 2000").jpeg2k_decode(data)
+    bits = jp2_bits(data)
+    if (
+        values.dtype != np.uint16
+        or values.ndim not in (2, 3)
+        or values.shape[2:] not in ((), (1,), (2,), (3,), (4,))
+    ):
+        raise PictureError(
+            f"it is a JPEG 2000 picture of shape {values.shape} and {values.dtype}; "
+            "expected grey or RGB, 8 to 16 bits without sign"
+        )
+    return split_alpha(widened(values, bits))
+
+
+def encode_jp2(values: Pixels) -> bytes:
+    """A JPEG 2000 file of ``values`` (H, W, 1 to 4) of 16 bits, without loss."""
+    encode = _imagecodecs("JPEG 2000").jpeg2k_encode
+    values = values[:, :, 0] if values.shape[2] == 1 else values
+    return bytes(encode(values, level=0, codecformat="jp2", reversible=True))
+
+
+def widened(values: Pixels, bits: int) -> Pixels:
+    """Values of 9 to 16 ``bits`` in uint16, spread so that white is 65535."""
+    if bits == 16:
+        return values
+    spread = values.astype(np.uint32) << (16 - bits) | values >> (2 * bits - 16)
+    return spread.astype(np.uint16)
+
+
 def decode_png(data: bytes) -> tuple[Pixels, Pixels | None]:
     """Colours (H, W, 1 or 3) and opacity (H, W) of a PNG file."""
-    return _split(_imagecodecs("PNG").png_decode(data), None)
+    return split_alpha(_imagecodecs("PNG").png_decode(data))
 
 
-def encode_png(values: Pixels, icc_profile: bytes | None, exif: bytes | None) -> bytes:
-    """A PNG file of ``values`` (H, W, 1 to 4), uint8 or uint16, with its profile and EXIF block."""
+def encode_png(
+    values: Pixels, icc_profile: bytes | None, exif: bytes | None, others: Iterable[tuple[bytes, bytes]] = ()
+) -> bytes:
+    """A PNG file of ``values`` (H, W, 1 to 4), uint8 or uint16, with its metadata."""
     data = bytes(_imagecodecs("PNG").png_encode(values, level=4))
     chunks = b""
     if icc_profile:
         chunks += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc_profile))
     if exif:
         chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    chunks += b"".join(_chunk(kind, content) for kind, content in others)
     return data[:_PNG_HEADER] + chunks + data[_PNG_HEADER:]
 
 
@@ -87,7 +129,7 @@ def decode_tiff(
             values = np.moveaxis(values, 0, -1)
         if values.dtype.kind == "f":
             check_unit_range(values)
-        colours, alpha = _split(values, [int(kind) for kind in page.extrasamples])
+        colours, alpha = split_alpha(values, [int(kind) for kind in page.extrasamples])
         if photometric == 0:
             colours = (WHITE[colours.dtype] - colours).astype(colours.dtype)
         tags = page.tags
@@ -112,7 +154,7 @@ def encode_tiff(stream: BinaryIO, values: Pixels, alpha: bool, icc_profile: byte
     )
 
 
-def _split(values: Pixels, extra: list[int] | None) -> tuple[Pixels, Pixels | None]:
+def split_alpha(values: Pixels, extra: list[int] | None = None) -> tuple[Pixels, Pixels | None]:
     """Colours and opacity of ``values`` (H, W) or (H, W, 1 to 4); ``extra``: TIFF's kinds of extra channels."""
     values = values[:, :, None] if values.ndim == 2 else values
     if values.shape[2] in (1, 3):

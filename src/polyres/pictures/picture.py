@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class Picture:
         alpha: (H, W) opacity of the same dtype, or None if the picture has no transparency.
         icc_profile: the colour profile that the pixels are in, byte for byte as it was; None means sRGB.
         exif: EXIF block without the orientation, which has been applied to the pixels.
+        xmp: XMP packet, its orientation set to upright.
+        iptc: IPTC-IIM packet (captions and credits of the press), byte for byte as it was.
         format: name of the format it was read from, as in :data:`polyres.pictures.FORMATS`.
         notes: what was changed or left out in reading, one sentence each.
     """
@@ -38,6 +40,8 @@ class Picture:
     alpha: Pixels | None = None
     icc_profile: bytes | None = None
     exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
     format: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -77,6 +81,16 @@ class Picture:
     def is_opaque(self) -> bool:
         """Whether no pixel is transparent."""
         return self.alpha is None or bool((self.alpha == self.white).all())
+
+    def without_metadata(self) -> Picture:
+        """The same pixels without EXIF, XMP and IPTC; the profile stays, for without it colours change."""
+        return replace(self, exif=None, xmp=None, iptc=None)
+
+    def at_depth(self, dtype: Any) -> Picture:
+        """The picture at another depth: uint8, uint16 or float32."""
+        depth = np.dtype(dtype)
+        alpha = None if self.alpha is None else to_depth(self.alpha, depth)
+        return replace(self, pixels=to_depth(self.pixels, depth), alpha=alpha)
 
 
 def to_depth(values: Pixels, dtype: np.dtype[Any]) -> Pixels:

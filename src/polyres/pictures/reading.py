@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,12 @@ from PIL import Image, UnidentifiedImageError
 
 from polyres.errors import PictureError, PolyresError
 from polyres.pictures import deep
+from polyres.pictures.boxes import jp2_size
+from polyres.pictures.extras import decode_heic, decode_jxl, is_heic, is_jxl
 from polyres.pictures.formats import FORMATS, READ_CODECS
-from polyres.pictures.metadata import read_exif, upright
+from polyres.pictures.metadata import Metadata, exif_of_tiff, own_metadata, read_metadata, upright
 from polyres.pictures.modes import cmyk_to_rgb, from_pillow
+from polyres.pictures.packets import tidy_xmp
 from polyres.pictures.picture import Picture, Pixels
 
 _FORMAT_OF_CODEC = {entry.codec: entry.name for entry in FORMATS.values()} | {"MPO": "jpeg", "DIB": "bmp"}
@@ -75,9 +79,11 @@ def decode_picture(stream: BinaryIO, name: str, limits: Limits | None = None) ->
         try:
             with _PILLOW_LIMIT.lifted(), Image.open(stream, formats=READ_CODECS) as image:
                 limits.check(*image.size)
-                return _deep(image, stream) if deep.is_deeper_than_pillow(image) else _plain(image)
+                if image.format == "JPEG2000":
+                    limits.check(*jp2_size(deep.head_of(image)))
+                return _deep(image, stream) if deep.is_deeper_than_pillow(image) else _plain(image, stream)
         except UnidentifiedImageError:
-            return _unidentified(stream, limits)
+            return _unidentified(stream, name, limits)
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from error
     except PolyresError:
@@ -112,56 +118,66 @@ class _PillowLimit:
 _PILLOW_LIMIT = _PillowLimit()
 
 
-def _plain(image: Image.Image) -> Picture:
+def _plain(image: Image.Image, stream: BinaryIO) -> Picture:
     """A picture that Pillow decodes at full depth."""
     codec, frames, notes = image.format or "", getattr(image, "n_frames", 1), []
     if frames > 1 and codec != "MPO":  # the other frames of an MPO are previews and depth maps
         notes.append(f"the first of its {frames} frames was read")
     if codec == "AVIF" and deep.is_deep_avif(image):
         notes.append("more than 8 bits a colour were read as 8")
+    own = own_metadata(stream, codec)
     image.load()
-    turn, exif = read_exif(image)
-    profile = image.info.get("icc_profile") or None
+    turn, metadata = read_metadata(image, own)
     if image.mode == "CMYK":
-        image, profile = cmyk_to_rgb(image, profile), None
+        image = cmyk_to_rgb(image, metadata["icc_profile"])
+        metadata["icc_profile"] = None
         notes.append("CMYK became RGB")
-    return _upright(
-        *from_pillow(image), turn, profile, exif, _FORMAT_OF_CODEC.get(codec, codec.lower()), notes
-    )
+    name = _FORMAT_OF_CODEC.get(codec, codec.lower())
+    return _upright(*from_pillow(image), turn, metadata, name, notes)
 
 
 def _deep(image: Image.Image, stream: BinaryIO) -> Picture:
     """A picture of more bits a colour than Pillow keeps; Pillow still tells the metadata."""
     name = _FORMAT_OF_CODEC[image.format or ""]
-    turn, exif = read_exif(image)
-    profile = image.info.get("icc_profile") or None
+    turn, metadata = read_metadata(image, own_metadata(stream, image.format))
     stream.seek(0)
-    pixels, alpha = deep.decode_png(stream.read()) if name == "png" else deep.decode_tiff(stream)[:2]
-    return _upright(pixels, alpha, turn, profile, exif, name, [])
+    if name == "tiff":
+        pixels, alpha = deep.decode_tiff(stream)[:2]
+    else:
+        pixels, alpha = (deep.decode_png if name == "png" else deep.decode_jp2)(stream.read())
+    return _upright(pixels, alpha, turn, metadata, name, [])
 
 
-def _unidentified(stream: BinaryIO, limits: Limits) -> Picture:
-    """A file that Pillow does not know: a TIFF of an unusual kind, or no picture at all."""
+def _unidentified(stream: BinaryIO, name: str, limits: Limits) -> Picture:
+    """A file that Pillow does not know: JPEG XL, HEIC, a TIFF of an unusual kind, or no picture at all."""
     stream.seek(0)
-    head = stream.read(4)
+    head = stream.read(12)
     if not head:
         raise PictureError("the file is empty; expected a picture")
-    if head not in _TIFF_HEADS:
+    if is_jxl(head):
+        found = decode_jxl(head + stream.read(), limits.check)
+        if isinstance(found, bytes):
+            return decode_picture(io.BytesIO(found), name, limits)
+        return _upright(found[0], found[1], 1, found[2], "jxl", [])
+    if is_heic(head):
+        heic = decode_heic(head + stream.read(), limits.check)
+        return _upright(heic[0], heic[1], 1, heic[2], "heic", [])
+    if head[:4] not in _TIFF_HEADS:
         known = ", ".join(entry.upper() for entry in FORMATS)
-        raise PictureError(f"not a picture: expected {known}, GIF or PPM, and its content is none of them")
+        raise PictureError(
+            f"not a picture: expected {known}, PPM, JPEG XL or HEIC, and its content is none of them"
+        )
     pixels, alpha, profile, turn = deep.decode_tiff(stream, limits.check)
-    return _upright(pixels, alpha, turn, profile, None, "tiff", ["its EXIF block, if any, was not read"])
+    _, exif = exif_of_tiff(stream)
+    metadata: Metadata = {"icc_profile": profile, "exif": exif, **own_metadata(stream, "TIFF")}
+    return _upright(pixels, alpha, turn, metadata, "tiff", [])
 
 
 def _upright(
-    pixels: Pixels,
-    alpha: Pixels | None,
-    turn: int,
-    profile: bytes | None,
-    exif: bytes | None,
-    name: str,
-    notes: list[str],
+    pixels: Pixels, alpha: Pixels | None, turn: int, metadata: Metadata, name: str, notes: list[str]
 ) -> Picture:
     """The picture with the orientation ``turn`` applied."""
     alpha = None if alpha is None else upright(alpha, turn)
-    return Picture(upright(pixels, turn), alpha, profile, exif, name, tuple(notes))
+    if xmp := metadata.get("xmp"):
+        metadata["xmp"] = tidy_xmp(xmp)
+    return Picture(upright(pixels, turn), alpha, **metadata, format=name, notes=tuple(notes))

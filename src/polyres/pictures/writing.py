@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
+import io
+import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from polyres.errors import OutputError, PolyresError
 from polyres.files import replacing
 from polyres.pictures import deep
+from polyres.pictures.boxes import jp2_with
+from polyres.pictures.dither import dithered
 from polyres.pictures.formats import FORMATS, Format, format_of
-from polyres.pictures.metadata import sized_exif
+from polyres.pictures.metadata import sized
 from polyres.pictures.modes import to_pillow
-from polyres.pictures.picture import Picture, to_depth
+from polyres.pictures.packets import jpeg_segments, png_text
+from polyres.pictures.palette import few_colours
+from polyres.pictures.picture import Picture, Pixels, to_depth
+from polyres.pictures.tifftags import add_tags
 
 #: JPEG, WebP and AVIF quality where none is asked for: little enough loss that enlarging was worth it.
 QUALITY = 95
 
+#: Bytes that one segment of a JPEG file has for metadata.
+_JPEG_SEGMENT = 65_400
 
-def write_picture(picture: Picture, path: str | Path, quality: int = QUALITY) -> None:
+
+def write_picture(
+    picture: Picture, path: str | Path, quality: int = QUALITY, *, dither: bool = False
+) -> None:
     """Write ``picture`` to ``path``, in the format that its suffix names.
 
     The file appears complete or not at all; an existing one is replaced in one step. The picture's depth is
-    kept where the format can hold it, otherwise the nearest that it can. The colour profile and the EXIF block
-    are embedded (BMP has room for neither; TIFF holds no EXIF at 16 bits of colour or float).
+    kept where the format can hold it, otherwise the nearest that it can. The colour profile, EXIF, XMP and IPTC
+    are embedded where the format has room for them; :func:`left_out` tells where it has not.
 
     Args:
         picture: what to write.
         path: where; its folder must exist.
         quality: 1 to 100, for JPEG, WebP (100 = lossless) and AVIF.
+        dither: break up the steps between 8-bit values, where deeper pixels are written with 8 bits.
 
     Raises:
         OutputError: an unknown suffix, a folder that cannot be written, a side or transparency that the
@@ -42,21 +57,22 @@ def write_picture(picture: Picture, path: str | Path, quality: int = QUALITY) ->
         known = ", ".join(entry.suffixes[0] for entry in FORMATS.values())
         raise OutputError(f"{path}: the suffix names no format that is written; expected one of {known}")
     with replacing(path) as stream:
-        encode_picture(picture, stream, target, quality, name=str(path))
+        encode_picture(picture, stream, target, quality, name=str(path), dither=dither)
 
 
 def encode_picture(
-    picture: Picture, stream: BinaryIO, target: Format, quality: int = QUALITY, name: str = "the picture"
+    picture: Picture,
+    stream: BinaryIO,
+    target: Format,
+    quality: int = QUALITY,
+    name: str = "the picture",
+    *,
+    dither: bool = False,
 ) -> None:
     """Write ``picture`` into ``stream``; ``name`` is for messages. See :func:`write_picture`."""
     _check(picture, target, name)
-    fitted = _fitted(picture, target)
     try:
-        if fitted.pixels.dtype != np.uint8 and not (fitted.is_grey and fitted.alpha is None):
-            _encode_deep(fitted, stream, target)
-        else:
-            image = to_pillow(fitted.pixels, fitted.alpha)
-            image.save(stream, target.codec, **_options(fitted, target, quality))
+        _write(_fitted(picture, target, dither), stream, target, quality)
     except PolyresError:
         raise
     except OSError as error:
@@ -65,6 +81,24 @@ def encode_picture(
         Exception
     ) as error:  # encoders raise what they like at what they cannot hold, such as a 70 KB EXIF block
         raise OutputError(f"{name}: cannot be written as {target.name}: {error}") from error
+
+
+def left_out(picture: Picture, target: Format) -> tuple[str, ...]:
+    """What of ``picture`` a file in the format ``target`` will lack, one phrase each, to be told to the user."""
+    kinds = {"icc": picture.icc_profile, "exif": picture.exif, "xmp": picture.xmp, "iptc": picture.iptc}
+    names = {"icc": "the colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC"}
+    lost = [names[kind] for kind, content in kinds.items() if content and not _fits(kind, content, target)]
+    if picture.pixels.dtype.itemsize > target.depths[-1].itemsize:
+        lost.append(f"bits beyond {8 * target.depths[-1].itemsize} a colour")
+    if target.name == "gif":
+        lost.append("all but 256 colours")
+    return tuple(lost)
+
+
+def _fits(kind: str, content: bytes, target: Format) -> bool:
+    return kind in target.holds and not (
+        target.name == "jpeg" and kind in ("exif", "xmp", "iptc") and len(content) > _JPEG_SEGMENT
+    )
 
 
 def _check(picture: Picture, target: Format, name: str) -> None:
@@ -79,27 +113,59 @@ def _check(picture: Picture, target: Format, name: str) -> None:
         )
 
 
-def _fitted(picture: Picture, target: Format) -> Picture:
-    """``picture`` at a depth that ``target`` holds, without an alpha channel that it does not."""
-    depth = picture.pixels.dtype
-    if depth not in target.depths:
-        depth = target.depths[-1]
-    alpha = picture.alpha if target.alpha and picture.alpha is not None else None
-    exif = sized_exif(picture.exif, picture.width, picture.height) if picture.exif else None
-    return Picture(
-        to_depth(picture.pixels, depth),
-        None if alpha is None else to_depth(alpha, depth),
-        picture.icc_profile,
-        exif,
-    )
+def _fitted(picture: Picture, target: Format, dither: bool) -> Picture:
+    """``picture`` at a depth that ``target`` holds, without an alpha channel or metadata that it does not."""
+    depth = picture.pixels.dtype if picture.pixels.dtype in target.depths else target.depths[-1]
+    fits = partial(_fits, target=target)
+    pixels = dithered(picture.pixels) if dither and depth == np.uint8 else to_depth(picture.pixels, depth)
+    alpha = None if picture.alpha is None or not target.alpha else to_depth(picture.alpha, depth)
+    icc, exif, xmp, iptc = (
+        content if content and fits(kind, content) else None
+        for kind, content in (
+            ("icc", picture.icc_profile), ("exif", picture.exif), ("xmp", picture.xmp), ("iptc", picture.iptc),
+        )
+    )  # fmt: skip
+    return sized(Picture(pixels, alpha, icc, exif, xmp, iptc))
 
 
-def _encode_deep(picture: Picture, stream: BinaryIO, target: Format) -> None:
-    values = picture.pixels if picture.alpha is None else np.dstack((picture.pixels, picture.alpha))
-    if target.name == "png":
-        stream.write(deep.encode_png(values, picture.icc_profile, picture.exif))
+def _write(picture: Picture, stream: BinaryIO, target: Format, quality: int) -> None:
+    is_deep = picture.pixels.dtype != np.uint8 and not (picture.is_grey and picture.alpha is None)
+    if target.name == "jp2":
+        stream.write(_jp2(picture, is_deep))
+    elif target.name == "tiff":
+        _write_tiff(picture, stream, is_deep)
+    elif is_deep:
+        values = _joined(picture)
+        stream.write(deep.encode_png(values, picture.icc_profile, picture.exif, _png_chunks(picture)))
     else:
-        deep.encode_tiff(stream, values, picture.alpha is not None, picture.icc_profile)
+        is_gif = target.name == "gif"
+        image = (few_colours if is_gif else to_pillow)(picture.pixels, picture.alpha)
+        image.save(stream, target.codec, **_options(picture, target, quality))
+
+
+def _joined(picture: Picture) -> Pixels:
+    """Colours and opacity in one array (H, W, 1 to 4)."""
+    return picture.pixels if picture.alpha is None else np.dstack((picture.pixels, picture.alpha))
+
+
+def _jp2(picture: Picture, is_deep: bool) -> bytes:
+    if is_deep:
+        data = deep.encode_jp2(_joined(picture))
+    else:
+        buffer = io.BytesIO()
+        to_pillow(picture.pixels, picture.alpha).save(buffer, "JPEG2000")
+        data = buffer.getvalue()
+    kinds = {"icc": picture.icc_profile, "exif": picture.exif, "xmp": picture.xmp, "iptc": picture.iptc}
+    return jp2_with(data, {kind: content for kind, content in kinds.items() if content})
+
+
+def _write_tiff(picture: Picture, stream: BinaryIO, is_deep: bool) -> None:
+    if is_deep:
+        deep.encode_tiff(stream, _joined(picture), picture.alpha is not None, picture.icc_profile)
+    else:
+        image, profile = to_pillow(picture.pixels, picture.alpha), picture.icc_profile or b""
+        image.save(stream, "TIFF", icc_profile=profile, compression="tiff_adobe_deflate")
+    add_tags(stream, picture.exif, picture.xmp, picture.iptc)
 
 
 def _options(picture: Picture, target: Format, quality: int) -> dict[str, Any]:
@@ -107,17 +173,30 @@ def _options(picture: Picture, target: Format, quality: int) -> dict[str, Any]:
     options: dict[str, Any] = {
         "icc_profile": picture.icc_profile or b"",
         "exif": picture.exif or Image.Exif(),
+        "xmp": picture.xmp or b"",
     }
+    sampling = "4:4:4" if quality >= 90 else "4:2:0"
     if target.name == "jpeg":
-        return options | {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
+        iptc = jpeg_segments(picture.iptc) if picture.iptc else b""
+        return options | {"quality": quality, "subsampling": sampling, "extra": iptc}
     if target.name == "webp":
         return options | {"quality": quality, "lossless": quality == 100, "exact": True}
     if target.name == "avif":
-        return options | {"quality": quality, "subsampling": "4:4:4" if quality >= 90 else "4:2:0"}
+        return options | {"quality": quality, "subsampling": sampling}
     if target.name == "png":
-        return options | {"compress_level": 4}
-    if (
-        target.name == "tiff" and not picture.exif
-    ):  # libtiff's compressors cannot write the EXIF block's parts
-        return options | {"compression": "tiff_adobe_deflate"}
+        chunks = PngInfo()
+        for kind, content in _png_chunks(picture):
+            chunks.add(kind, content)
+        return options | {"compress_level": 4, "pnginfo": chunks}
     return options
+
+
+def _png_chunks(picture: Picture) -> list[tuple[bytes, bytes]]:
+    """XMP and IPTC as the chunks of a PNG file."""
+    chunks = []
+    if picture.xmp:
+        chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + picture.xmp))
+    if picture.iptc:
+        keyword, text = png_text(picture.iptc)
+        chunks.append((b"zTXt", keyword.encode() + b"\0\0" + zlib.compress(text.encode())))
+    return chunks

@@ -132,7 +132,7 @@ def _file_target(
 def _named(source: Path, suffix: str, target_format: Format | None) -> str:
     """The file name of a result."""
     own = format_of(source)
-    if own is not None and target_format in (None, own):
+    if own is not None and (target_format is own or (target_format is None and own.by_default)):
         return f"{source.stem}{suffix}{source.suffix}"
     return f"{source.stem}{suffix}{target_format.suffixes[0] if target_format else '.png'}"
 
