@@ -10,7 +10,9 @@ import typer
 from polyres._version import __version__
 from polyres.cli.convert import convert
 from polyres.cli.evaluate import evaluate
+from polyres.cli.export import export
 from polyres.cli.info import info
+from polyres.cli.profile import profile
 from polyres.cli.train import train
 from polyres.cli.upscale import upscale
 from polyres.cli.variadic import VariadicCommand
@@ -26,9 +28,11 @@ app = typer.Typer(
 )
 app.command()(upscale)
 app.command(cls=VariadicCommand)(evaluate)
+app.command(cls=VariadicCommand)(profile)
 app.command()(train)
 app.command()(info)
 app.command()(convert)
+app.command()(export)
 
 
 def _version(wanted: bool) -> None:
