@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polyres.errors import ScaleError, UsageError
+from polyres.cli.report_tables import tables
+from polyres.errors import ScaleError, UsageError, nearest
 from polyres.scale import Scale
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
 
-    from polyres.evaluation import Mean, Report, Row, Upscale
+    from polyres.data import Pair
+    from polyres.evaluation import Report
+    from polyres.evaluation.contenders import Contender
+    from polyres.evaluation.journal import Journal
+    from polyres.evaluation.published import Published
     from polyres.evaluation.run import OnPicture
+    from polyres.metrics import Protocol
+
+METRICS = ("psnr", "ssim", "ms-ssim")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What applies to every model of a run."""
+
+    protocol: Protocol
+    route: str
+    metrics: frozenset[str]
+    pictures: Path | None
+    workers: int | None
 
 
 def evaluate(
@@ -27,17 +45,34 @@ def evaluate(
         typer.Option(help="Folder of HR pictures, a set with HR and LR, or a folder of sets; repeatable."),
     ],
     model: Annotated[
-        list[str] | None, typer.Option(help="Model name or file, or bicubic, lanczos, nearest; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Model name or file (.safetensors, .pth, .onnx), or bicubic, lanczos, nearest; LABEL=FILE names its "
+            "rows; repeatable."
+        ),
     ] = None,
     scales: Annotated[list[str] | None, typer.Option(help="Scales, such as 2 3 4 or 2,3,4.")] = None,
     protocol: Annotated[
-        str, typer.Option(help="How results are compared: paper-y, rgb, edsr-div2k.")
+        str, typer.Option(help="How results are compared: paper-y, rgb, edsr-div2k, or a YAML file.")
     ] = "paper-y",
     route: Annotated[
         str, typer.Option(help="rgb, as networks are measured, or y8, as older papers measured bicubic.")
     ] = "rgb",
+    metrics: Annotated[list[str] | None, typer.Option(help="Of psnr, ssim, ms-ssim.")] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(help="YAML file with the network_g of original checkpoints, or MODEL=FILE; repeatable."),
+    ] = None,
     json: Annotated[
-        Path | None, typer.Option(help="Also write every picture's scores to this JSON file.")
+        Path | None,
+        typer.Option(help="Keep every picture's scores in this JSON file; a rerun skips what is in it."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write every picture's scores as CSV.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the table as Markdown.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="Also write the table as LaTeX.")] = None,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(help="Methods whose published rows stand beside ours: names, all, or a CSV file."),
     ] = None,
     save_pictures: Annotated[
         Path | None, typer.Option(help="Keep the results as PNG below this folder.")
@@ -46,32 +81,33 @@ def evaluate(
     chop: Annotated[
         str, typer.Option(help="none, or quadrants: four overlapping parts, as EDSR's --chop cuts.")
     ] = "none",
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Average eight turned and mirrored copies (x8).")
+    ] = False,
     device: Annotated[str, typer.Option(help="Where models run: cpu, cuda, cuda:1, ...")] = "cpu",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Pictures measured at a time. Default: one a core.")
+    ] = None,
 ) -> None:
     """Measure models on pictures whose original is known, by a named protocol."""
     from rich.console import Console
 
     from polyres.data import find_pairs
-    from polyres.evaluation import Report, write_file
-    from polyres.evaluation import evaluate as measure
-    from polyres.metrics import find_protocol
+    from polyres.evaluation.contenders import find_contender, refuse_clashes
+    from polyres.metrics import protocol_from
 
-    rules, wanted = find_protocol(protocol), parse_scales(scales or ["2", "3", "4"])
+    plan = Plan(protocol_from(protocol), route, _metrics(metrics), save_pictures, workers)
+    rows, wanted = _published(published, plan.protocol), parse_scales(scales or ["2", "3", "4"])
     pairs = [pair for folder in data for pair in find_pairs(folder, wanted)]
-    upscalers = dict(_upscaler(name, device, chop) for name in model or ["default"])
-    with _progress() as progress:
-        step = _stepper(progress, len(pairs) * len(upscalers), save_pictures)
-        reports = [
-            measure(upscale, pairs, rules, name=name, route=route, on_picture=step)
-            for name, upscale in upscalers.items()
-        ]
-    report = Report.joined(reports)
-    if json:
-        write_file(json, report.to_json().encode())
+    settings = _settings(chop, ensemble, device, options or [])
+    contenders = [find_contender(name, settings) for name in model or ["default"]]
+    refuse_clashes(contenders, wanted)
+    report = _run(plan, contenders, pairs, json, Console(stderr=True, soft_wrap=True, highlight=False))
     console = Console()
-    for table in tables(report, per_picture):
+    for table in tables(report, per_picture, rows):
         console.print(table)
     console.print(report.definition, soft_wrap=True, highlight=False)
+    _write(report, rows, {csv: "csv", markdown: "markdown", latex: "latex"}, console)
 
 
 def parse_scales(words: Iterable[str]) -> list[Scale]:
@@ -87,82 +123,156 @@ def parse_scales(words: Iterable[str]) -> list[Scale]:
     return list(dict.fromkeys(scales))
 
 
-def tables(report: Report, per_picture: bool = False) -> list[Table]:
-    """One table for each set and scale of ``report``, a row a model, with its pictures above if wanted."""
-    means = report.means()
-    return [
-        _table(report, [mean for mean in means if (mean.group, mean.scale) == key], per_picture)
-        for key in dict.fromkeys((mean.group, mean.scale) for mean in means)
-    ]
+def _metrics(words: list[str] | None) -> frozenset[str]:
+    """Names of the fields of a row that are wanted."""
+    chosen = [part for word in words or ["psnr", "ssim"] for part in word.lower().split(",")]
+    for name in chosen:
+        if name not in METRICS:
+            raise UsageError(
+                f"no metric is called '{name}'; there are {', '.join(METRICS)}.{nearest(name, METRICS)}"
+            )
+    return frozenset(name.replace("-", "_") for name in chosen) | {"psnr"}
 
 
-def _table(report: Report, means: Sequence[Mean], per_picture: bool) -> Table:
-    """The table of one set and scale."""
-    from rich.table import Table
-
-    first = means[0]
-    rules = report.protocol if report.route == "rgb" else f"{report.protocol}, route {report.route}"
-    table = Table(title=f"{first.group} ×{first.scale} · {rules}", title_justify="left", min_width=50)
-    table.add_column("model", overflow="fold")
-    if per_picture:
-        table.add_column("picture", overflow="fold")
-    for title in ("pictures", "PSNR (dB)", "SSIM"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for mean in means:
-        if per_picture:
-            for row in report.rows:
-                if (row.model, row.group, row.scale) == (mean.model, mean.group, mean.scale):
-                    table.add_row(row.model, row.picture, "", *_scores(row))
-        table.add_row(
-            mean.model,
-            *(["mean"] if per_picture else []),
-            str(mean.count),
-            *_scores(mean),
-            end_section=per_picture,
-        )
-    return table
-
-
-def _scores(scored: Row | Mean) -> tuple[str, str]:
-    return f"{scored.psnr:.3f}", "" if scored.ssim is None else f"{scored.ssim:.4f}"
-
-
-def _upscaler(name: str, device: str, chop: str) -> tuple[str, Upscale]:
-    """What the row is called, and the baseline or the network called ``name``."""
-    from polyres.evaluation import BASELINES
-    from polyres.evaluation.quadrants import in_quadrants
+def _settings(chop: str, ensemble: bool, device: str, options: list[str]) -> Any:
+    """How models are called, from the options of that name."""
+    from polyres.cli.convert import read_network_g
+    from polyres.evaluation.contenders import Settings
 
     if chop not in ("none", "quadrants"):
         raise UsageError(f"pictures are cut by --chop none or quadrants; got {chop}")
-    if name in BASELINES:
-        return name, BASELINES[name]
-    from polyres.evaluation.models import model_upscaler
-    from polyres.weights import load
-
-    upscale = model_upscaler(load(name), device)
-    return (f"{name}, in quadrants", in_quadrants(upscale)) if chop == "quadrants" else (name, upscale)
+    networks = {}
+    for text in options:
+        name, sign, file = text.rpartition("=")
+        networks[name if sign else ""] = read_network_g(Path(file))
+    return Settings(device, chop == "quadrants", ensemble, networks)
 
 
-def _progress() -> Progress:
+def _published(words: list[str] | None, protocol: Protocol) -> list[Published]:
+    from polyres.evaluation import published as file
+
+    if words and protocol.name != file.PROTOCOL:
+        raise UsageError(f"published rows are by {file.PROTOCOL}; they cannot stand beside {protocol.name}")
+    return file.choose(words or [])
+
+
+def _run(
+    plan: Plan, contenders: list[Contender], pairs: list[Pair], path: Path | None, errors: Console
+) -> Report:
+    """Measure what ``path`` does not hold already, and keep it there whatever happens."""
+    from polyres.evaluation import Report
+    from polyres.evaluation.journal import Journal
+    from polyres.evaluation.routes import find_route
+    from polyres.evaluation.run import define, distinct, evaluate
+
+    listed, way = distinct(pairs), find_route(plan.route)
+    empty = Report(
+        protocol=plan.protocol.name, definition=define(plan.protocol, way), route=plan.route, rows=()
+    )
+    journal = Journal(path, empty)
+    todo = {each.label + each.fingerprint: _missing(journal, plan, each, listed) for each in contenders}
+    _tell(journal, contenders, listed, todo, errors)
+    try:
+        with _progress(errors) as progress:
+            step = _stepper(progress, sum(map(len, todo.values())), journal, plan.pictures)
+            for each in contenders:
+                if missing := todo[each.label + each.fingerprint]:
+                    evaluate(
+                        each.upscale,
+                        missing,
+                        plan.protocol,
+                        name=each.label,
+                        route=plan.route,
+                        with_ssim="ssim" in plan.metrics,
+                        with_ms_ssim="ms_ssim" in plan.metrics,
+                        on_picture=step,
+                        made_by=each.fingerprint,
+                        workers=plan.workers,
+                    )
+            journal.sort([_key(each, pair) for each in contenders for pair in listed])
+    finally:
+        journal.write()
+    return journal.report
+
+
+def _missing(journal: Journal, plan: Plan, contender: Contender, pairs: list[Pair]) -> list[Pair]:
+    """The pairs that ``contender`` makes and whose row, or wanted picture, is not there."""
+    from polyres.evaluation import picture_path
+
+    def is_there(pair: Pair) -> bool:
+        path = plan.pictures and picture_path(plan.pictures, *_key(contender, pair))
+        return journal.has(contender, pair, plan.metrics) and (path is None or path.is_file())
+
+    return [pair for pair in pairs if contender.supports(pair.scale) and not is_there(pair)]
+
+
+def _key(contender: Contender, pair: Pair) -> tuple[str, str, str, str]:
+    return contender.label, pair.group, str(pair.scale), pair.name
+
+
+def _tell(
+    journal: Journal,
+    contenders: list[Contender],
+    pairs: list[Pair],
+    todo: Mapping[str, list[Pair]],
+    errors: Console,
+) -> None:
+    """Say which combinations are left out, and what is not measured again."""
+    scales = dict.fromkeys(pair.scale for pair in pairs)
+    for each in contenders:
+        if out := [f"×{scale}" for scale in scales if not each.supports(scale)]:
+            errors.print(
+                f"{each.label}: not measured at {', '.join(out)}, which it does not make", markup=False
+            )
+    for label in sorted(journal.changed):
+        errors.print(f"{label}: has changed since it was measured, so it is measured again", markup=False)
+    possible = sum(each.supports(pair.scale) for each in contenders for pair in pairs)
+    if done := possible - sum(map(len, todo.values())):
+        errors.print(f"{done} of {possible} pictures were measured before and are kept", markup=False)
+
+
+def _write(
+    report: Report, published: list[Published], files: Mapping[Path | None, str], console: Console
+) -> None:
+    """Write the tables that were asked for, and name the sources of published rows."""
+    from polyres.evaluation import tables, write_file
+    from polyres.evaluation.published import sources
+
+    for line in sources(tables.published_beside(report, published)):
+        console.print(f"{tables.MARK} {line}", soft_wrap=True, highlight=False, markup=False)
+    for path, kind in files.items():
+        if path:
+            text = {
+                "csv": lambda: tables.to_csv(report),
+                "markdown": lambda: tables.to_markdown(report, published),
+                "latex": lambda: tables.to_latex(report, published),
+            }[kind]()
+            write_file(path, text.encode())
+
+
+def _progress(errors: Console) -> Progress:
     """A bar on standard error, so that tables can be piped."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    return Progress(*columns, console=errors, transient=True)
 
 
-def _stepper(progress: Progress, total: int, folder: Path | None) -> OnPicture:
-    """What is done after each picture: move the bar and, with ``folder``, keep the result."""
-    from polyres.evaluation import save_picture
+def _stepper(progress: Progress, total: int, journal: Journal, folder: Path | None) -> OnPicture:
+    """What is done after each picture: keep its row and, with ``folder``, the result; move the bar."""
+    import numpy as np
+    import numpy.typing as npt
+
+    from polyres.evaluation import Row, save_picture
 
     task = progress.add_task("", total=total)
 
     def step(row: Row, picture: npt.NDArray[np.uint8]) -> None:
+        if folder:
+            save_picture(folder, row, picture)
+        journal.add(row)
         progress.update(
             task, advance=1, description=f"{row.group} ×{row.scale} {row.picture} {row.psnr:.2f} dB"
         )
-        if folder:
-            save_picture(folder, row, picture)
 
     return step

@@ -7,7 +7,7 @@ from polyres.evaluation.baselines import BASELINES, Baseline
 from polyres.evaluation.report import Mean, Report, Row
 from polyres.evaluation.routes import ROUTES, Upscale
 from polyres.evaluation.run import evaluate
-from polyres.evaluation.saving import save_picture, write_file
+from polyres.evaluation.saving import picture_path, save_picture, write_file
 
 __all__ = [
     "BASELINES",
@@ -18,6 +18,7 @@ __all__ = [
     "Row",
     "Upscale",
     "evaluate",
+    "picture_path",
     "save_picture",
     "write_file",
 ]

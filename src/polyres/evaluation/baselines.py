@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,10 @@ class Baseline:
         """``low`` (h, w, 3) uint8 -> (H, W, 3) in [0, 1], in the steps of 1/255 that MATLAB gives 8-bit pictures."""
         size = scale.output_size(*low.shape[:2])
         return np.asarray(resize(low, scale=scale, size=size, kernel=self.name) / 255)
+
+    def shared(self, workers: int) -> AbstractContextManager[Baseline]:
+        """Itself: any number of threads may call it."""
+        return nullcontext(self)
 
 
 BASELINES: dict[str, Baseline] = {name: Baseline(name) for name in ("bicubic", "lanczos", "nearest")}

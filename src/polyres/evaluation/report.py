@@ -22,6 +22,9 @@ class Row(BaseModel):
         picture: its name within the set.
         psnr: in dB; infinite for an identical picture.
         ssim: at most 1, or None if it was left out.
+        ms_ssim: likewise.
+        made_by: fingerprint of the model and its settings; empty where the caller gave none.
+        made_from: fingerprint of the picture's files.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -32,6 +35,14 @@ class Row(BaseModel):
     picture: str
     psnr: float
     ssim: float | None = None
+    ms_ssim: float | None = None
+    made_by: str = ""
+    made_from: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What no two rows of a report share: model, set, scale and picture."""
+        return self.model, self.group, self.scale, self.picture
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Mean:
     count: int
     psnr: float
     ssim: float | None
+    ms_ssim: float | None = None
 
 
 class Report(BaseModel):
@@ -110,12 +122,19 @@ class Report(BaseModel):
 
 
 def _mean(rows: Sequence[Row]) -> Mean:
-    ssims = [row.ssim for row in rows if row.ssim is not None]
+    first = rows[0]
     return Mean(
-        rows[0].model,
-        rows[0].group,
-        rows[0].scale,
+        first.model,
+        first.group,
+        first.scale,
         len(rows),
         math.fsum(row.psnr for row in rows) / len(rows),
-        math.fsum(ssims) / len(rows) if len(ssims) == len(rows) else None,
+        _mean_of_all([row.ssim for row in rows]),
+        _mean_of_all([row.ms_ssim for row in rows]),
     )
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    """The mean, or None if any value is missing: a mean over fewer pictures than the others would mislead."""
+    present = [value for value in values if value is not None]
+    return math.fsum(present) / len(values) if len(present) == len(values) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -27,22 +27,25 @@ ONE_CHANNEL = frozenset({"bridge"})
 
 @dataclass(frozen=True)
 class Route:
-    """One way of measuring a pair: ``measure``, and the sentence that belongs below a table made by it."""
+    """One way of measuring a pair: ``measure``, and the sentence that belongs below a table made by it.
+
+    ``measure`` takes the upscaler, the pair, the protocol, and the options of :meth:`Protocol.score`.
+    """
 
     name: str
     definition: str
-    measure: Callable[[Upscale, Pair, Protocol, bool], Measured]
+    measure: Callable[[Upscale, Pair, Protocol, Mapping[str, bool]], Measured]
 
 
-def by_rgb(upscale: Upscale, pair: Pair, protocol: Protocol, with_ssim: bool) -> Measured:
+def by_rgb(upscale: Upscale, pair: Pair, protocol: Protocol, metrics: Mapping[str, bool]) -> Measured:
     """RGB in, RGB out, then the protocol's colours: how every network is measured."""
     low, high = pair.read()
     result = upscale(low, pair.scale)
-    scores = protocol.score(result, high, pair.scale, with_ssim=with_ssim)
+    scores = protocol.score(result, high, pair.scale, **metrics)
     return scores, quantise(np.asarray(result) * 255).astype(np.uint8)
 
 
-def by_y8(upscale: Upscale, pair: Pair, protocol: Protocol, with_ssim: bool) -> Measured:
+def by_y8(upscale: Upscale, pair: Pair, protocol: Protocol, metrics: Mapping[str, bool]) -> Measured:
     """Luma of HR rounded to 8 bits, shrunk and enlarged in double precision, rounded once; LR files are not read."""
     if not isinstance(upscale, Baseline):
         raise UsageError(
@@ -54,7 +57,7 @@ def by_y8(upscale: Upscale, pair: Pair, protocol: Protocol, with_ssim: bool) -> 
     luma = high[..., 0].astype(np.float64) if pair.name in ONE_CHANNEL else quantise(to_y(high))
     low = resize(luma, scale=inverse(pair.scale))
     result = quantise(resize(low, scale=pair.scale, size=(luma.shape[0], luma.shape[1]), kernel=upscale.name))
-    return protocol.compare(result, luma, pair.scale, with_ssim=with_ssim), result.astype(np.uint8)
+    return protocol.compare(result, luma, pair.scale, **metrics), result.astype(np.uint8)
 
 
 ROUTES: dict[str, Route] = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy.typing as npt
 
 from polyres.data import Pair
 from polyres.errors import DataError
+from polyres.evaluation.fingerprints import of_pair
+from polyres.evaluation.pipeline import in_order, shared, worker_count
 from polyres.evaluation.report import Report, Row
 from polyres.evaluation.routes import Measured, Route, Upscale, find_route
 from polyres.metrics import PROTOCOLS, Protocol, find_protocol
@@ -26,7 +29,10 @@ def evaluate(
     name: str = "model",
     route: str = "rgb",
     with_ssim: bool = True,
+    with_ms_ssim: bool = False,
     on_picture: OnPicture | None = None,
+    made_by: str = "",
+    workers: int | None = None,
 ) -> Report:
     """The report of ``upscale`` on ``pairs``.
 
@@ -37,7 +43,11 @@ def evaluate(
         name: what the rows call the model.
         route: ``rgb``, or ``y8`` for the bicubic rows of the older papers; see :mod:`polyres.evaluation.routes`.
         with_ssim: False leaves SSIM out, which takes longer than PSNR.
+        with_ms_ssim: True adds MS-SSIM, which takes pictures of at least 161 pixels a side.
         on_picture: called after each picture, for progress or to keep the result.
+        made_by: fingerprint of ``upscale`` for the rows.
+        workers: pictures measured at a time, by default one a core. An ``upscale`` that does not say that threads
+            may share it is called by the caller's thread alone; see :class:`polyres.evaluation.pipeline.Shareable`.
 
     Raises:
         DataError: no pairs, two of the same set, name and scale, or pictures that do not fit each other.
@@ -45,39 +55,68 @@ def evaluate(
         UnknownNameError: an unknown protocol or route.
         UsageError: a route that this ``upscale`` or protocol cannot take.
     """
-    listed = _distinct(pairs)
+    listed = distinct(pairs)
     chosen = find_protocol(protocol) if isinstance(protocol, str) else protocol
     way = find_route(route)
-    rows = []
-    for pair in listed:
-        scores, picture = _measure(way, upscale, pair, chosen, with_ssim)
-        row = Row(
-            model=name,
-            group=pair.group,
-            scale=str(pair.scale),
-            picture=pair.name,
-            psnr=scores.psnr,
-            ssim=scores.ssim,
-        )
-        rows.append(row)
-        if on_picture:
-            on_picture(row, picture)
-    definition = f"{chosen.definition} {way.definition}"
-    return Report(protocol=chosen.name, definition=definition, route=route, rows=tuple(rows))
+    metrics = {"with_ssim": with_ssim, "with_ms_ssim": with_ms_ssim}
+    threads, rows = worker_count(upscale, workers), []
+    with shared(upscale, threads) as call:
+        work = partial(_row, way, call, chosen, metrics, name, made_by)
+        for row, picture in in_order(listed, work, threads):
+            rows.append(row)
+            if on_picture:
+                on_picture(row, picture)
+    return Report(protocol=chosen.name, definition=define(chosen, way), route=route, rows=tuple(rows))
 
 
-def _measure(route: Route, upscale: Upscale, pair: Pair, protocol: Protocol, with_ssim: bool) -> Measured:
+def define(protocol: Protocol, route: Route) -> str:
+    """The definition that a report by these carries."""
+    return f"{protocol.definition} {route.definition}"
+
+
+def _row(
+    route: Route,
+    upscale: Upscale,
+    protocol: Protocol,
+    metrics: Mapping[str, bool],
+    name: str,
+    made_by: str,
+    pair: Pair,
+) -> tuple[Row, npt.NDArray[np.uint8]]:
+    """The row of one picture, and the result."""
+    scores, picture = _measure(route, upscale, pair, protocol, metrics)
+    row = Row(
+        model=name,
+        group=pair.group,
+        scale=str(pair.scale),
+        picture=pair.name,
+        psnr=scores.psnr,
+        ssim=scores.ssim,
+        ms_ssim=scores.ms_ssim,
+        made_by=made_by,
+        made_from=of_pair(pair),
+    )
+    return row, picture
+
+
+def _measure(
+    route: Route, upscale: Upscale, pair: Pair, protocol: Protocol, metrics: Mapping[str, bool]
+) -> Measured:
     """One measurement; a complaint about the data names the picture."""
     try:
-        return route.measure(upscale, pair, protocol, with_ssim)
+        return route.measure(upscale, pair, protocol, metrics)
     except DataError as error:
         if str(pair.high) in str(error):
             raise
         raise DataError(f"'{pair.high}' at scale {pair.scale}: {error}") from error
 
 
-def _distinct(pairs: Iterable[Pair]) -> list[Pair]:
-    """``pairs`` as a list, refused if empty or if two would share a row."""
+def distinct(pairs: Iterable[Pair]) -> list[Pair]:
+    """``pairs`` as a list.
+
+    Raises:
+        DataError: no pairs, or two that would share a row.
+    """
     seen: dict[tuple[str, str, str], Pair] = {}
     for pair in pairs:
         twin = seen.setdefault((pair.group, pair.name, str(pair.scale)), pair)

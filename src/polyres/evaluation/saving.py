@@ -37,12 +37,16 @@ def save_picture(folder: Path, row: Row, picture: npt.NDArray[np.uint8]) -> Path
     Raises:
         OutputError: it cannot be written there.
     """
-    parts = [_safe(part) for part in (row.model, row.group, f"x{row.scale}", f"{row.picture}.png")]
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "PNG")
-    path = folder.joinpath(*parts)
+    path = picture_path(folder, *row.key)
     write_file(path, stream.getvalue())
     return path
+
+
+def picture_path(folder: Path, model: str, group: str, scale: str, picture: str) -> Path:
+    """Where :func:`save_picture` puts a result."""
+    return folder.joinpath(*(_safe(part) for part in (model, group, f"x{scale}", f"{picture}.png")))
 
 
 def _safe(part: str) -> str:

@@ -76,8 +76,8 @@ class Protocol:
         return (
             f"{self.name}: PSNR and SSIM on {_PLANES[self.colour][1]} of results clamped and {rounding}, "
             f"{self._shave_text()}, peak {self.peak:g}; SSIM with an {SSIM_WINDOW}×{SSIM_WINDOW} Gaussian window of "
-            f"sigma {SSIM_SIGMA}, K = ({low}, {high}), inside the picture only; a set's value is the mean of its "
-            "pictures'."
+            f"sigma {SSIM_SIGMA}, K = ({low}, {high}), inside the picture only, MS-SSIM with the same at five "
+            "resolutions; a set's value is the mean of its pictures'."
         )
 
     def border(self, scale: Scale) -> tuple[int, int]:
