@@ -11,6 +11,7 @@ from polyres.data.degradations import make_steps
 from polyres.errors import UsageError
 from polyres.model import ModelConfig
 from polyres.scale import Scale
+from polyres.training.scale_sets import check_patch, frequencies_of
 
 
 class Section(BaseModel):
@@ -51,7 +52,9 @@ class DataConfig(Section):
     patch: int = Field(default=48, ge=8, description="side of the LR crops in pixels")
     batch: int = Field(default=16, ge=1, description="crops in a micro-batch, all of one scale")
     scales: dict[str, float] = Field(
-        default={"2": 1, "3": 1, "4": 1}, min_length=1, description="scale: how often it is drawn, relatively"
+        default={"2": 1, "3": 1, "4": 1},
+        min_length=1,
+        description="scale: how often it is drawn, relatively; or a list, or a range: see ScaleRange",
     )
 
     workers: int = Field(
@@ -79,19 +82,15 @@ class DataConfig(Section):
     @field_validator("scales", mode="before")
     @classmethod
     def _from_list(cls, value: Any) -> Any:
-        """``[2, 3, 4]`` means all equally often; keys may be numbers in YAML."""
-        pairs = value.items() if isinstance(value, dict) else ((key, 1) for key in value)
-        return {str(key): weight for key, weight in pairs}
+        """A list means all equally often; ``{range: [1, 4], max_p: 8, max_q: 3}`` is a :class:`ScaleRange`."""
+        return frequencies_of(value)
 
     @model_validator(mode="after")
     def _on_the_grid(self) -> DataConfig:
         for scale in self.exact_scales:
             if min(scale.y, scale.x) < 1:
                 raise ValueError(f"scales to train are at least 1; got {scale}")
-            if self.patch % scale.period[0] or self.patch % scale.period[1]:
-                raise ValueError(
-                    f"patch must be a multiple of {scale.period[0]} for scale {scale}; got {self.patch}"
-                )
+        check_patch(self.exact_scales, self.patch)
         return self
 
     @property
