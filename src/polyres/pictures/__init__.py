@@ -4,6 +4,7 @@ The only place that knows of bit depth, transparency, colour profiles, orientati
 """
 
 from polyres.pictures.formats import FORMATS, SUFFIXES, Format, format_named, format_of
+from polyres.pictures.handling import DEPTHS, Handling
 from polyres.pictures.picture import Picture, Pixels
 from polyres.pictures.reading import Limits, decode_picture, read_picture
 from polyres.pictures.resample import resample
@@ -12,10 +13,12 @@ from polyres.pictures.transparency import bleed
 from polyres.pictures.writing import QUALITY, encode_picture, left_out, write_picture
 
 __all__ = [
+    "DEPTHS",
     "FORMATS",
     "QUALITY",
     "SUFFIXES",
     "Format",
+    "Handling",
     "Limits",
     "Picture",
     "Pixels",
