@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
+from polyres.encoders.krgn_native import NativeKRGN, can_run
 from polyres.layers.blocks import conv1x1, conv3x3
 from polyres.layers.contrast_attention import ContrastAttention
+from polyres.layers.native import Kernels
 from polyres.layers.recalibration import Layout, recalibrate
 from polyres.registry import Entry
 
@@ -204,6 +206,15 @@ class KRGN(Encoder):
             kept.append(current)
         features: Tensor = self.tail(self.gathered(self.gather(torch.cat(kept, dim=1)))) + shallow
         return features
+
+    @property
+    def has_native_form(self) -> bool:
+        """Whether :meth:`accelerated` can compute the pairs: no 1x1, at most two channels a group."""
+        return can_run(self)
+
+    def accelerated(self, kernels: Kernels) -> Encoder:
+        """A new encoder that equals this one in eval mode, by ``kernels``."""
+        return NativeKRGN(self, kernels)
 
 
 _SOURCE = "Towards lightweight image super-resolution via re-parameterized kernel recalibration, 2024"

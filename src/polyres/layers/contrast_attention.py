@@ -33,7 +33,11 @@ class ContrastAttention(nn.Module):
         # Plain sums are faster than torch.var_mean on a CPU; squares of half precision would overflow above 255.
         centred = (features - mean).to(torch.promote_types(features.dtype, torch.float32))
         variance = centred.square().mean(dim=(-2, -1), keepdim=True)
+        return features * self.factors(mean, variance)
+
+    def factors(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """What each channel is multiplied by, (N, C, 1, 1), from the mean and variance of each."""
         # A channel without contrast, such as any of a picture of one pixel, has no gradient of its deviation.
-        deviation = variance.clamp_min(1e-12).sqrt().to(features.dtype)
+        deviation = variance.clamp_min(1e-12).sqrt().to(mean.dtype)
         inner = F.leaky_relu(self.squeeze(mean + deviation), self.slope)
-        return features * torch.sigmoid(self.excite(inner))
+        return torch.sigmoid(self.excite(inner))

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from polyres.deploy.accelerate import accelerate, describe_acceleration
 from polyres.deploy.fuse import FusedModel
 from polyres.errors import PictureError, UsageError
 from polyres.pictures.picture import Pixels
@@ -25,6 +26,7 @@ class TorchEngine:
         device: where it runs.
         dtype: what its convolutions compute in: float32, bfloat16 or float16. Input, output and the model's last
             sum are float32 in any case.
+        native: on a CPU, run the parts that have a native form by it, in float32.
 
     Attributes:
         scale: of the model.
@@ -33,10 +35,15 @@ class TorchEngine:
         minimum_size: smaller windows are padded to it.
     """
 
-    def __init__(self, fused: FusedModel, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, fused: FusedModel, device: torch.device, dtype: torch.dtype, native: bool = True
+    ) -> None:
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise UsageError(f"dtype must be float32, bfloat16 or float16; got {dtype}")
-        self.module = fused.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        native = native and device.type == "cpu"
+        form = accelerate(fused) if native else fused
+        self._acceleration = describe_acceleration(fused, form) if native else ""
+        self.module = form.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device, self.dtype, self.scale = device, dtype, fused.scale
         self.context, self.multiple_of = fused.context, fused.multiple_of
         self.minimum_size = fused.encoder.minimum_size
@@ -67,7 +74,8 @@ class TorchEngine:
         return self._bytes_per_pixel
 
     def __str__(self) -> str:
-        return f"torch, {_name(self.dtype)} on {self.device}"
+        where = f"torch, {_name(self.dtype)} on {self.device}"
+        return f"{where}, {self._acceleration}" if self._acceleration else where
 
     def _run(self, image: Tensor) -> Tensor:
         mixed = torch.autocast(self.device.type, self.dtype) if self.dtype != torch.float32 else nullcontext()

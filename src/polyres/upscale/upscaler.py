@@ -83,6 +83,7 @@ class Upscaler:
         batch: tiles of the same size that are run together; by default as many as memory allows.
         memory: bytes of working memory; by default half of what is free, and no more than is of use.
         max_pixels: of a result.
+        native: on a CPU, run networks that have a native form by it; compiled at first use, if there is a compiler.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Upscaler:
         batch: int | None = None,
         memory: int | None = None,
         max_pixels: int = MAX_OUTPUT_PIXELS,
+        native: bool = True,
     ) -> None:
         if tile != "auto" and (not isinstance(tile, int) or isinstance(tile, bool) or tile < 0):
             raise UsageError(f"tile is a number of pixels, 0 for no tiles, or 'auto'; got {tile!r}")
@@ -103,7 +105,7 @@ class Upscaler:
         self.device = torch.device(device) if device is not None else default_device()
         self.dtype = dtype or default_dtype(self.device)
         self.tile, self.overlap, self.batch, self.memory = tile, overlap, batch, memory
-        self.max_pixels = max_pixels
+        self.max_pixels, self.native = max_pixels, native
         self._engines: dict[Scale, TorchEngine] = {}
 
     def __call__(
@@ -183,7 +185,7 @@ class Upscaler:
 
     def _engine(self, scale: Scale) -> TorchEngine:
         if scale not in self._engines:
-            self._engines[scale] = TorchEngine(fuse(self.model, scale), self.device, self.dtype)
+            self._engines[scale] = TorchEngine(fuse(self.model, scale), self.device, self.dtype, self.native)
         return self._engines[scale]
 
     def _room(self, engine: TorchEngine) -> float:

@@ -1,0 +1,6 @@
+"""Kernels in C for blocks that torch computes far below the machine's speed; compiled at first use."""
+
+from polyres.layers.native.binding import Kernels, kernels, why_none
+from polyres.layers.native.packing import MOST_PAIRS, Branch, Chain, Dense, bias_of
+
+__all__ = ["MOST_PAIRS", "Branch", "Chain", "Dense", "Kernels", "bias_of", "kernels", "why_none"]

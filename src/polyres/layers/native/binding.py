@@ -1,0 +1,163 @@
+"""The kernels as functions of tensors.
+
+Features are blocked here, (N, chunks, H, W, lanes): a chunk is as many neighbouring channels as a vector register
+holds, and lanes beyond the last channel are zero. All tensors are float32, on the CPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from polyres.layers.native.compiling import CompilationError, compiled
+
+_log = logging.getLogger(__name__)
+
+_POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
+_SIGNATURES = {
+    "polyres_lanes": [],
+    "polyres_vectors": [],
+    "polyres_in_huge_pages": [_POINTER, ctypes.c_size_t],
+    "polyres_pairs": [_POINTER] * 2 + [_LONG] * 4 + [_INT, _POINTER, _POINTER, _INT, _INT],
+    "polyres_convolution": [_POINTER] * 3 + [_LONG] * 7 + [_INT, _POINTER, _POINTER, _FLOAT, _INT, _INT],
+    "polyres_moments": [_POINTER, _LONG, _LONG, _POINTER, _POINTER, _INT],
+    "polyres_add_weighted": [_POINTER] * 3 + [_LONG, _LONG, _INT],
+}
+
+
+class Kernels:
+    """The compiled kernels; run on as many threads as torch is told to use.
+
+    Args:
+        library: from :func:`polyres.layers.native.compiling.compiled`.
+
+    Attributes:
+        lanes: channels of a chunk.
+        vectors: chunks of output that a convolution computes together.
+    """
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        for name, types in _SIGNATURES.items():
+            getattr(library, name).argtypes = types
+        self._library = library
+        self.lanes: int = library.polyres_lanes()
+        self.vectors: int = library.polyres_vectors()
+
+    def chunks(self, channels: int) -> int:
+        """How many chunks hold ``channels``."""
+        return -(-channels // self.lanes)
+
+    def empty(self, *shape: int) -> Tensor:
+        """New memory for features, in huge pages if it is large."""
+        tensor = torch.empty(shape)
+        self._library.polyres_in_huge_pages(tensor.data_ptr(), tensor.nbytes)
+        return tensor
+
+    def blocked(self, features: Tensor) -> Tensor:
+        """(N, C, H, W), of any type and strides, as blocked features of their own."""
+        images, channels, height, width = features.shape
+        lanes, chunks = self.lanes, self.chunks(channels)
+        last = torch.nn.functional.pad(features.float().permute(0, 2, 3, 1), (0, chunks * lanes - channels))
+        result = self.empty(images, chunks, height, width, lanes)
+        return result.copy_(last.unflatten(3, (chunks, lanes)).permute(0, 3, 1, 2, 4))
+
+    def unblocked(self, features: Tensor, channels: int) -> Tensor:
+        """Blocked features as (N, ``channels``, H, W) in what torch calls channels_last."""
+        return features.permute(0, 2, 3, 1, 4).flatten(3)[..., :channels].permute(0, 3, 1, 2)
+
+    def pairs(
+        self, features: Tensor, out: Tensor, dilations: Sequence[int], weights: Tensor, skip: bool
+    ) -> None:
+        """A chain of pairs of grouped convolutions; see :mod:`polyres.layers.native.packing` for ``weights``."""
+        images, chunks, height, width, _ = features.shape
+        numbers = (_INT * len(dilations))(*dilations)
+        status = self._library.polyres_pairs(
+            features.data_ptr(), out.data_ptr(), images, chunks, height, width, len(dilations) // 2, numbers,
+            weights.data_ptr(), skip, torch.get_num_threads(),
+        )  # fmt: skip
+        _check(status)
+
+    def convolution(
+        self,
+        features: Tensor,
+        out: Tensor,
+        channels: int,
+        size: int,
+        weights: Tensor,
+        bias: Tensor,
+        slope: float,
+        add: Tensor | None = None,
+        accumulate: bool = False,
+    ) -> None:
+        """``out = leaky(convolution [+ out]) [+ add]``.
+
+        Args:
+            features: blocked; what follows its chunks in memory may be something else.
+            out: likewise.
+            channels: of ``features``.
+            size: of the kernel.
+            weights: see :mod:`polyres.layers.native.packing`.
+            bias: as many lanes as the chunks computed together have.
+            slope: of the LeakyReLU; 1 for none.
+            add: contiguous, of the shape of ``out``.
+            accumulate: add what is in ``out`` before the LeakyReLU.
+        """
+        images, _, height, width, _ = features.shape
+        status = self._library.polyres_convolution(
+            features.data_ptr(), out.data_ptr(), None if add is None else add.data_ptr(), images, height, width,
+            channels, out.shape[1], features.stride(0), out.stride(0), size, weights.data_ptr(), bias.data_ptr(),
+            slope, accumulate, torch.get_num_threads(),
+        )  # fmt: skip
+        _check(status)
+
+    def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each channel, each (N, chunks * lanes, 1, 1)."""
+        images, chunks, height, width, lanes = features.shape
+        mean, variance = torch.empty(2, images, chunks * lanes, 1, 1).unbind()
+        status = self._library.polyres_moments(
+            features.data_ptr(), images * chunks, height * width, mean.data_ptr(), variance.data_ptr(),
+            torch.get_num_threads(),
+        )  # fmt: skip
+        _check(status)
+        return mean, variance
+
+    def add_weighted(self, to: Tensor, features: Tensor, factors: Tensor) -> None:
+        """``to += factors * features``, ``factors`` (N, chunks * lanes, 1, 1)."""
+        images, chunks, height, width, _ = features.shape
+        self._library.polyres_add_weighted(
+            to.data_ptr(), features.data_ptr(), factors.contiguous().data_ptr(), images * chunks, height * width,
+            torch.get_num_threads(),
+        )  # fmt: skip
+
+
+def _check(status: int) -> None:
+    if status == -1:
+        raise MemoryError("memory ran out in a native kernel")
+    if status:
+        raise ValueError("a native kernel was given a size that it is not made for")
+
+
+def kernels() -> Kernels | None:
+    """The kernels, compiled at the first call; None where that cannot be, which is logged once."""
+    made = _made()
+    return made if isinstance(made, Kernels) else None
+
+
+def why_none() -> str:
+    """Why there are no kernels, in a few words; empty where there are."""
+    made = _made()
+    return made if isinstance(made, str) else ""
+
+
+@functools.cache
+def _made() -> Kernels | str:
+    try:
+        return Kernels(compiled())
+    except CompilationError as error:
+        _log.info("no native kernels, torch computes everything: %s", error)
+        return str(error)

@@ -1,0 +1,51 @@
+/* What all kernels share: vectors of the machine's width, and work divided among threads.
+ *
+ * Features lie in blocks: [image][chunk][row][column][LANES], a chunk being LANES neighbouring channels. Lanes beyond
+ * the last channel hold zeros. Whatever a kernel reads or writes is aligned to a vector.
+ */
+#ifndef POLYRES_COMMON_H
+#define POLYRES_COMMON_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+/* WIDE pixels of a dense convolution and TWIN pixels of a pair are computed at a time: as many as registers hold. */
+#if defined(__AVX512F__)
+enum { LANES = 16, WIDE = 12, TWIN = 8 };
+#elif defined(__AVX__)
+enum { LANES = 8, WIDE = 6, TWIN = 4 };
+#elif defined(__aarch64__)
+enum { LANES = 4, WIDE = 12, TWIN = 8 };
+#else
+enum { LANES = 4, WIDE = 6, TWIN = 4 };
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES), may_alias));
+typedef int mask __attribute__((vector_size(4 * LANES), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLLED _Pragma("GCC unroll 16")
+
+INLINE vec load(const float *from) { return *(const vec *)from; }
+INLINE void store(float *to, vec value) { *(vec *)to = value; }
+
+/* PReLU. NaN stays NaN. */
+INLINE vec rectified(vec value, vec slope) {
+    mask positive = value > 0;
+    vec scaled = value * slope;
+    return (vec)((positive & (mask)value) | (~positive & (mask)scaled));
+}
+
+/* One of the items that a kernel is divided into; returns 0, or -1 where memory ran out. */
+typedef int (*work_fn)(const void *job, long item);
+
+/* Do all items on up to `threads` threads, the caller's among them; 0, or -1 where memory ran out. */
+int share_out(work_fn work, const void *job, long items, int threads);
+
+/* `count` floats, aligned and zero, or NULL; free() them. */
+float *zeros(size_t count);
+
+/* Where strip `index` of `strips` begins among `total` rows. */
+INLINE long strip_start(long total, long strips, long index) { return total * index / strips; }
+
+#endif

@@ -1,0 +1,324 @@
+"""Native kernels compute what torch does, at every size, and their absence changes nothing but the speed."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import polyres
+from polyres.deploy import accelerate
+from polyres.layers import native
+from polyres.layers.native import Branch, Chain, Dense, Kernels, binding, compiling
+
+SIZES = [(1, 1, 1), (1, 2, 5), (3, 7, 1), (2, 9, 8), (1, 13, 29)]
+
+
+@pytest.fixture(scope="module")
+def kernels() -> Kernels:
+    compiled = native.kernels()
+    if compiled is None:
+        pytest.skip(f"needs native kernels: {native.why_none()}")
+    return compiled
+
+
+@pytest.fixture
+def threads() -> object:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def random(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def network(preset: str = "krgn", scale: int = 2, **options: object) -> polyres.FusedModel:
+    torch.manual_seed(0)
+    small = {"channels": 24, "groups": 12, "blocks": 2, "groups_per_block": 2, "pairs_per_group": 2}
+    parts = {
+        "encoder": {"name": preset, "options": {**small, "recalibration": "none", **options}},
+        "upsampler": {"name": "spconv", "options": {"scales": [scale]}},
+        "mean": [0.45, 0.44, 0.4],
+        "value_range": 255,
+    }
+    model = polyres.build(polyres.ModelConfig.model_validate(parts))
+    for name, parameter in model.named_parameters():
+        if name.endswith("activation.weight"):  # slopes of their own, some of them negative
+            nn.init.normal_(parameter)
+    return polyres.fuse(model, scale)
+
+
+# Kernels one at a time.
+
+
+@pytest.mark.parametrize("channels", [2, 6, 16, 34])
+@pytest.mark.parametrize("size", SIZES)
+def test_blocking_and_back_is_nothing(channels: int, size: tuple[int, int, int], kernels: Kernels) -> None:
+    images, height, width = size
+    features = random(images, channels, height, width)
+    blocked = kernels.blocked(features)
+    assert blocked.shape == (images, kernels.chunks(channels), height, width, kernels.lanes)
+    assert torch.equal(kernels.unblocked(blocked, channels), features)
+    assert torch.equal(kernels.blocked(features.to(memory_format=torch.channels_last)), blocked)
+    assert torch.equal(kernels.blocked(features.mT.contiguous().mT), blocked)
+    assert float(blocked.abs().sum()) == pytest.approx(float(features.abs().sum()), rel=1e-4)
+
+
+def by_torch(pairs: list[tuple[Branch, Branch]], features: Tensor, skip: bool) -> Tensor:
+    current = features
+    for pair in pairs:
+        current = sum(F.prelu(branch.conv(current), branch.slopes) for branch in pair)  # type: ignore[assignment]
+    return current + features if skip else current
+
+
+def branch(channels: int, dilation: int, per_group: int = 2, bias: bool = True) -> Branch:
+    groups = channels // per_group
+    conv = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, groups=groups, bias=bias)
+    return Branch(conv, random(channels))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("channels", "per_group"), [(2, 2), (3, 1), (34, 2), (16, 1)])
+@pytest.mark.parametrize("skip", [True, False])
+def test_chains_of_pairs_are_torchs(
+    size: tuple[int, int, int], channels: int, per_group: int, skip: bool, kernels: Kernels
+) -> None:
+    images, height, width = size
+    torch.manual_seed(0)
+    pairs = [(branch(channels, 1, per_group), branch(channels, d, per_group, d > 2)) for d in (3, 2, 5)]
+    features = random(images, channels, height, width)
+    blocked = kernels.blocked(features)
+    out = torch.full_like(blocked, torch.nan)
+    with torch.no_grad():
+        Chain(kernels, pairs, skip)(kernels, blocked, out)
+        expected = by_torch(pairs, features, skip)
+    torch.testing.assert_close(kernels.unblocked(out, channels), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(blocked, kernels.blocked(features))
+
+
+@pytest.mark.parametrize("height", [1, 40, 171])
+@pytest.mark.parametrize("number", [1, 2, 3, 8])
+def test_strips_of_threads_meet_without_a_seam(
+    height: int, number: int, kernels: Kernels, threads: object
+) -> None:
+    torch.manual_seed(0)
+    pairs = [(branch(6, 1), branch(6, 3)) for _ in range(2)]
+    features = random(1, 6, height, 5)
+    blocked = kernels.blocked(features)
+    outputs = []
+    for count in (1, number):
+        threads(count)  # type: ignore[operator]
+        outputs.append(torch.empty_like(blocked))
+        Chain(kernels, pairs, True)(kernels, blocked, outputs[-1])
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            kernels.unblocked(outputs[1], 6), by_torch(pairs, features, True), rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("inputs", "outputs"), [(3, 64), (20, 5), (64, 48)])
+@pytest.mark.parametrize("taps", [1, 3, 5])
+def test_dense_convolutions_are_torchs(
+    size: tuple[int, int, int], inputs: int, outputs: int, taps: int, kernels: Kernels
+) -> None:
+    images, height, width = size
+    weight, bias = random(outputs, inputs, taps, taps) / (inputs * taps**2) ** 0.5, random(outputs)
+    features, before, more = (random(images, n, height, width) for n in (inputs, outputs, outputs))
+    dense = Dense(kernels, weight, bias, 0.1)
+    out, added = kernels.blocked(before), kernels.blocked(more)
+    dense(kernels, kernels.blocked(features), out, add=added, accumulate=True)
+    plain = F.conv2d(features, weight, bias, padding=taps // 2)
+    expected = F.leaky_relu(plain + before, 0.1) + more
+    torch.testing.assert_close(kernels.unblocked(out, outputs), expected, rtol=1e-5, atol=1e-5)
+    lanes = out.shape[1] * kernels.lanes
+    assert not kernels.unblocked(out, lanes)[:, outputs:].any()
+    fresh = torch.full_like(out, torch.nan)
+    dense(kernels, kernels.blocked(features), fresh)
+    torch.testing.assert_close(
+        kernels.unblocked(fresh, outputs), F.leaky_relu(plain, 0.1), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("size", [*SIZES, (1, 40, 33)])
+def test_moments_are_exact_far_from_zero(size: tuple[int, int, int], kernels: Kernels) -> None:
+    images, height, width = size
+    features = random(images, 20, height, width) + 1000
+    mean, variance = (values[:, :20, 0, 0] for values in kernels.moments(kernels.blocked(features)))
+    expected = features.double()
+    torch.testing.assert_close(mean.double(), expected.mean(dim=(2, 3)), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        variance.double(), expected.var(dim=(2, 3), unbiased=False), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_not_a_number_is_not_hidden(kernels: Kernels) -> None:
+    blocked = kernels.blocked(torch.full((1, 2, 3, 3), torch.nan))
+    out = torch.zeros_like(blocked)
+    Chain(kernels, [(branch(2, 1), branch(2, 2))], True)(kernels, blocked, out)
+    assert kernels.unblocked(out, 2).isnan().all()
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(8, 8, 3, padding=1, groups=2),
+        nn.Conv2d(8, 8, 3, padding=1, dilation=2, groups=4),
+        nn.Conv2d(8, 8, 3, padding=1, groups=4, stride=2),
+        nn.Conv2d(8, 8, 3, padding=1, groups=4, padding_mode="reflect"),
+        nn.Conv2d(8, 8, 5, padding=2, groups=4),
+        nn.Conv2d(8, 16, 3, padding=1, groups=8),
+    ],
+)
+def test_kernels_say_what_they_are_not_made_for(conv: nn.Conv2d) -> None:
+    assert not Branch(conv, torch.ones(8)).fits()
+
+
+# Networks.
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"channels": 64, "groups": 32},
+        {"groups": 24, "attention": False, "gather_head": False},
+        {"branch_activation": "relu", "side_activation": "prelu", "dilation": 2},
+        {"branch_activation": "none", "side_activation": "none", "groups_per_block": 3},
+    ],
+)
+def test_accelerated_networks_equal_fused_ones(
+    options: dict, size: tuple[int, int, int], kernels: Kernels
+) -> None:
+    fused = network(**options)
+    faster = accelerate(fused)
+    assert faster is not fused
+    assert faster.encoder is not fused.encoder
+    images, height, width = size
+    image = random(images, 3, height, width).sigmoid()
+    with torch.inference_mode():
+        expected = fused(image)
+        for given in (image, image.to(memory_format=torch.channels_last), image.mT.contiguous().mT):
+            torch.testing.assert_close(faster(given), expected, rtol=0, atol=2e-5)
+
+
+def test_released_weights_give_the_same_picture(kernels: Kernels, shared: Path) -> None:
+    path = shared / "weights" / "cfgn_x4.pt"
+    if not path.is_file():
+        pytest.skip(f"no checkpoint {path}")
+    fused = polyres.fuse(polyres.load(path), 4)
+    image = torch.rand(1, 3, 11, 14, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(accelerate(fused)(image), fused(image), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"pointwise_groups": 4}, {"groups": 6}])
+def test_networks_without_a_native_form_stay_as_they_are(options: dict) -> None:
+    fused = network(**options)
+    assert accelerate(fused) is fused
+
+
+def test_autocast_does_not_reach_native_kernels(kernels: Kernels) -> None:
+    faster = accelerate(network())
+    image = random(1, 3, 6, 7).sigmoid()
+    with torch.inference_mode():
+        plain = faster.encoder(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(faster.encoder(image), plain)
+
+
+def upscaled(**options: object) -> tuple[np.ndarray, str]:
+    model = polyres.build(
+        polyres.ModelConfig.model_validate(
+            {
+                "encoder": {
+                    "name": "krgn-noattention",
+                    "options": {"channels": 8, "groups": 4, "blocks": 1, "groups_per_block": 1},
+                },
+                "upsampler": {"name": "spconv", "options": {"scales": [2]}},
+            }
+        )
+    )
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            parameter.copy_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)) * 0.1
+            )
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
+    upscaler = polyres.Upscaler(model, device="cpu", **options)  # type: ignore[arg-type]
+    result = upscaler(polyres.Picture(pixels), scale=2)
+    return result.pixels, upscaler.describe(2)
+
+
+def test_upscalers_use_native_kernels_and_say_so(kernels: Kernels) -> None:
+    (plain, without), (native_pixels, described) = upscaled(native=False), upscaled()
+    assert "native kernels in float32" in described
+    assert "native" not in without
+    assert np.abs(plain.astype(int) - native_pixels).max() <= 1
+
+
+# Where kernels come from.
+
+
+@pytest.fixture
+def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder, and no memory of an earlier attempt."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    binding._made.cache_clear()
+    yield tmp_path / "polyres"
+    binding._made.cache_clear()
+
+
+def test_without_a_compiler_torch_does_the_work(
+    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compiling, "COMPILERS", ("no-such-compiler",))
+    fused = network()
+    with caplog.at_level(logging.INFO, logger="polyres"):
+        assert accelerate(fused) is fused
+        assert accelerate(fused) is fused
+    assert caplog.text.count("no C compiler") == 1
+    (plain, _), (same, described) = upscaled(native=False), upscaled()
+    assert np.array_equal(plain, same)
+    assert described.endswith("without native kernels: no C compiler")
+
+
+def test_a_compiler_that_fails_is_reported_and_does_no_harm(
+    fresh_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho 'cannot find stdlib.h' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(compiling, "COMPILERS", (str(broken),))
+    assert native.kernels() is None
+    assert native.why_none().endswith("cannot find stdlib.h")
+    assert not fresh_cache.exists()
+
+
+def test_kernels_are_compiled_once_and_a_damaged_file_again(
+    kernels: Kernels, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    original = compiling._compile
+    monkeypatch.setattr(compiling, "_compile", lambda *arguments: (calls.append(1), original(*arguments)))
+    Kernels(compiling.compiled())
+    (kept,) = fresh_cache.iterdir()
+    kept.write_bytes(b"not a library")
+    Kernels(compiling.compiled())
+    assert len(calls) == 2
+    Kernels(compiling.compiled())
+    assert len(calls) == 2
+    assert [path.name for path in fresh_cache.iterdir()] == [kept.name]
+
+
+def test_a_folder_that_cannot_be_written_does_no_harm(kernels: Kernels, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    Kernels(compiling.compiled(tmp_path / "file" / "cache"))
