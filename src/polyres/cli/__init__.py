@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from polyres._version import __version__
+from polyres.cli.analyze import analyze
+from polyres.cli.compare import compare
 from polyres.cli.convert import convert
+from polyres.cli.data import app as data
 from polyres.cli.evaluate import evaluate
 from polyres.cli.export import export
 from polyres.cli.info import info
@@ -28,10 +31,13 @@ app = typer.Typer(
 )
 app.command()(upscale)
 app.command(cls=VariadicCommand)(evaluate)
+app.command()(compare)
 app.command(cls=VariadicCommand)(profile)
+app.add_typer(analyze, name="analyze")
 app.command()(train)
 app.command()(info)
 app.command()(convert)
+app.add_typer(data, name="data")
 app.command()(export)
 
 

@@ -40,7 +40,9 @@ TURNS: Mapping[str, Turn] = {
 
 def find(models: Mapping[str, SRModel], scale: Scale, image: Tensor) -> Finding:
     """The finding for every model at ``scale`` on ``image`` (1, C, H, W) in [0, 1]."""
-    errors = {name: {**turn_errors(m, scale, image), **move_errors(m, scale, image)} for name, m in models.items()}
+    errors = {
+        name: {**turn_errors(m, scale, image), **move_errors(m, scale, image)} for name, m in models.items()
+    }
     rows = [(name, kind, rms) for name, kinds in errors.items() for kind, rms in kinds.items()]
 
     def draw() -> Figure:

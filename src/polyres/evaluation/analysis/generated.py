@@ -45,7 +45,9 @@ def find(model: SRModel, grids: Sequence[int] = (2, 3, 4, 32), channels: int = 8
     if not grids or min(grids) < 2 or max(grids) > 64 or channels < 1:
         raise UsageError("grids have 2 to 64 sub-pixels a side, and one channel or more is shown")
     sizes = sorted(set(grids))
-    maps = {size: grey_maps(field, size, bool(getattr(model.upsampler, "geometric", False))) for size in sizes}
+    maps = {
+        size: grey_maps(field, size, bool(getattr(model.upsampler, "geometric", False))) for size in sizes
+    }
     spread = maps[sizes[-1]].std(axis=(1, 2))
     shown = [int(index) for index in np.argsort(-spread, kind="stable")[:channels]]
     alike = {size: _agreement(maps[size], maps[sizes[-1]]) for size in sizes[:-1]}
@@ -66,7 +68,7 @@ def find(model: SRModel, grids: Sequence[int] = (2, 3, 4, 32), channels: int = 8
 
 
 def grey_maps(field: KernelField, size: int, folded: bool) -> Maps:
-    """(C, size, size): for each input channel, the mean tap in grey at the centres of ``size`` x ``size`` sub-pixels."""
+    """(C, size, size): of each input channel, the mean tap in grey at the centres of that many sub-pixels."""
     centres = [-1 + (2 * index + 1) / size for index in range(size)]
     with torch.no_grad():
         kernels = field.at_positions([(y, x) for y in centres for x in centres], float(size))

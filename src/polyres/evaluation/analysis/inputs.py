@@ -37,7 +37,9 @@ def drawn(side: int) -> npt.NDArray[np.uint8]:
     rings = np.cos(40 * side / 64 * ((x - 0.35) ** 2 + (y - 0.4) ** 2) * np.pi)
     edges = np.sign(np.sin(9 * x + 5 * y)) * (x + y > 1)
     grain = np.random.default_rng(0).normal(size=(side, side)) * (x > y) * 0.15
-    planes = [0.5 + 0.2 * rings + 0.15 * edges + 0.1 * grain + 0.1 * slope for slope in (x - y, y - x, x + y - 1)]
+    planes = [
+        0.5 + 0.2 * rings + 0.15 * edges + 0.1 * grain + 0.1 * slope for slope in (x - y, y - x, x + y - 1)
+    ]
     return np.asarray(np.rint(np.clip(np.stack(planes, axis=-1), 0, 1) * 255), dtype=np.uint8)
 
 

@@ -79,7 +79,9 @@ def find(
         )
     chosen = list(_layers(model, layers, per))
     if not chosen:
-        raise UsageError(f"no convolution of 2 to {MOST_KERNELS} kernels wider than 1x1 is called '{layers}' here")
+        raise UsageError(
+            f"no convolution of 2 to {MOST_KERNELS} kernels wider than 1x1 is called '{layers}' here"
+        )
     rows = [_row(layer) for layer in chosen]
     drawn = _evenly(chosen)
     maps = {f"{layer.name}-{layer.which}": divergences(layer.kernels, symmetrise) for layer in drawn}

@@ -22,8 +22,8 @@ ABOUT = Analysis(
     "receptive-field",
     "how much each input pixel changes the middle of the result",
     "field(y, x) = sum over input channels of |d out / d in(y, x)|, where out is the sum of the result over the pixels "
-    "that belong to the middle input pixel; radius of p % = smallest r such that the square of 2r + 1 pixels around the "
-    "middle holds p % of the field's sum",
+    "that belong to the middle input pixel; radius of p % = smallest r such that the square of 2r + 1 pixels around "
+    "the middle holds p % of the field's sum",
     "Luo et al., Understanding the Effective Receptive Field, arXiv 1701.04128",
 )
 
@@ -49,7 +49,9 @@ def find(models: Mapping[str, SRModel], scale: Scale, image: Tensor) -> Finding:
         for index, (name, field) in enumerate(fields.items(), 1):
             axes = figure.add_subplot(1, len(fields), index)
             shown = np.log10(np.maximum(field / field.max(), 1e-6))
-            draw_matrix(figure, axes, shown, "log10 of the share of the largest", cmap="magma", vmin=-6, vmax=0)
+            draw_matrix(
+                figure, axes, shown, "log10 of the share of the largest", cmap="magma", vmin=-6, vmax=0
+            )
             axes.set_title(f"{name} ×{scale}", fontsize=9)
         return figure
 

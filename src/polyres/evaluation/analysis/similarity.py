@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 ABOUT = Analysis(
     "similarity",
     "how alike the encoders' features are, across models and scales (CKA)",
-    "CKA(X, Y) = ||Y'X||^2 / (||X'X|| ||Y'Y||), Frobenius norms, columns centred; a row of X is one place, a column one "
-    "channel of the features; pictures shrunk by different scales are compared on a common grid, to which their "
+    "CKA(X, Y) = ||Y'X||^2 / (||X'X|| ||Y'Y||), Frobenius norms, columns centred; a row of X is one place, a column "
+    "one channel of the features; pictures shrunk by different scales are compared on a common grid, to which their "
     "features are averaged; 1 = equal but for rotation and scaling, 0 = nothing in common",
     "Kornblith et al., Similarity of Neural Network Representations Revisited, arXiv 1905.00414",
 )
@@ -44,8 +44,8 @@ def find(models: Mapping[str, SRModel], scales: Sequence[Scale], high: npt.NDArr
         for scale in scales
         for name, model in models.items()
     }
-    grid = tuple(min(each.shape[2 + axis] for each in maps.values()) for axis in (0, 1))
-    tables = {name: columns(F.adaptive_avg_pool2d(each, grid)) for name, each in maps.items()}  # type: ignore[arg-type]
+    grid = min(each.shape[2] for each in maps.values()), min(each.shape[3] for each in maps.values())
+    tables = {name: columns(F.adaptive_avg_pool2d(each, grid)) for name, each in maps.items()}
     names = list(tables)
     matrix = np.array([[linear_cka(tables[a], tables[b]) for b in names] for a in names])
 
