@@ -38,7 +38,12 @@ def _mirrored(size: int, target: int, mode: Mode, device: torch.device) -> Tenso
     """Source indices of ``target`` pixels when ``size`` of them are mirrored back and forth."""
     index = torch.arange(target, device=device)
     if mode == "symmetric":
-        index = index % (2 * size)
+        index = index % _tensor(2 * size, index)
         return torch.minimum(index, 2 * size - 1 - index)
-    index = index % torch.sym_max(2 * size - 2, 1)
+    index = index % _tensor(torch.sym_max(2 * size - 2, 1), index)
     return torch.minimum(index, 2 * size - 2 - index)
+
+
+def _tensor(size: int, like: Tensor) -> Tensor:
+    """``size`` as a tensor: the ONNX exporter takes no remainder by a symbol."""
+    return torch.scalar_tensor(size, dtype=like.dtype, device=like.device)
