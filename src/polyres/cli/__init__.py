@@ -10,12 +10,14 @@ import typer
 from polyres._version import __version__
 from polyres.cli.analyze import analyze
 from polyres.cli.compare import compare
+from polyres.cli.config import app as config
 from polyres.cli.convert import convert
 from polyres.cli.data import app as data
 from polyres.cli.evaluate import evaluate
 from polyres.cli.export import export
 from polyres.cli.info import info
 from polyres.cli.profile import profile
+from polyres.cli.report import report
 from polyres.cli.train import train
 from polyres.cli.upscale import upscale
 from polyres.cli.variadic import VariadicCommand
@@ -34,9 +36,11 @@ app.command(cls=VariadicCommand)(evaluate)
 app.command()(compare)
 app.command(cls=VariadicCommand)(profile)
 app.add_typer(analyze, name="analyze")
+app.command(cls=VariadicCommand)(report)
 app.command()(train)
 app.command()(info)
 app.command()(convert)
+app.add_typer(config, name="config")
 app.add_typer(data, name="data")
 app.command()(export)
 

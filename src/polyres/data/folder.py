@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from polyres.data.files import list_pictures, read_rgb, read_size
 from polyres.data.kept import Kept
@@ -31,12 +32,16 @@ class PictureFolder:
         self._paths = list_pictures(folder)
         if not self._paths:
             raise DataError(f"there are no pictures in '{folder}'")
-        self._kept = Kept(memory)
+        self._folder, self._memory, self._kept = folder, memory, Kept(memory)
         self.names: Sequence[str] = [str(path) for path in self._paths]
         with ThreadPoolExecutor() as pool:
             self.sizes: Sequence[tuple[int, int]] = list(pool.map(read_size, self._paths))
             if sum(height * width * 3 for height, width in self.sizes) <= self._kept.room:
                 list(pool.map(self._picture, range(len(self._paths))))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process decodes for itself what it draws.
+        return PictureFolder, (self._folder, self._memory)
 
     @property
     def fingerprint(self) -> str:

@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from polyres.data.files import list_pictures
 from polyres.data.pairs import Pair
-from polyres.errors import DataError
+from polyres.errors import DataError, ScaleError
 from polyres.scale import Scale
 
 _HIGH_FOLDER = re.compile(r"(?:(?P<prefix>.+)_)?HR|GT(?:mod\d+)?", re.IGNORECASE)
 _SELFEXSR = re.compile(r"(?P<name>.+)_SRF_(?P<scale>[\d.-]+)_(?P<kind>HR|LR)", re.IGNORECASE)
+
+_LOW_FOLDER = re.compile(r"X(?P<a>[\d.-]+)|LRbicx(?P<b>[\d.-]+)", re.IGNORECASE)
 
 #: File names that an error lists before it only counts.
 _NAMED = 3
@@ -46,6 +49,38 @@ def find_pairs(folder: Path, scales: Iterable[Scale]) -> list[Pair]:
             "LR_bicubic/X4"
         )
     return pairs
+
+
+def find_highs(folder: Path) -> list[Path]:
+    """The HR pictures in ``folder``, whatever the state of their LR: directly in it, or in the sets in it.
+
+    Raises:
+        DataError: no folder.
+    """
+    direct = [
+        p
+        for p in list_pictures(folder)
+        if not (m := _SELFEXSR.fullmatch(p.stem)) or m["kind"].upper() == "HR"
+    ]
+    below = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    highs = [p for p in below if _HIGH_FOLDER.fullmatch(p.name)]
+    if direct or highs:
+        return direct + [path for each in highs for path in list_pictures(each)]
+    return [path for each in below if not _LOW_FOLDER.fullmatch(each.name) for path in find_highs(each)]
+
+
+def find_scales(folder: Path) -> list[Scale]:
+    """The scales that ``folder``, or a set in it, has LR pictures of, from small to large."""
+    found = set[str]()
+    for path in folder.rglob("*"):
+        name = _LOW_FOLDER.fullmatch(path.name) if path.is_dir() else _SELFEXSR.fullmatch(path.stem)
+        if name is not None:
+            found.add(next(text for text in name.groups()[-2:] if text and text.upper() not in ("HR", "LR")))
+    scales = set[Scale]()
+    for text in found:
+        with suppress(ScaleError):  # a folder of another meaning, such as X2024-01
+            scales.add(Scale.of(text.replace("-", "/")))
+    return sorted(scales, key=lambda scale: scale.y)
 
 
 def _set_in(folder: Path, scales: Sequence[Scale]) -> list[Pair]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,16 @@ class LmdbPictures:
     """
 
     def __init__(self, folder: Path, memory: int | None = None) -> None:
-        self._folder, self._kept = folder, Kept(memory)
+        self._folder, self._memory, self._kept = folder, memory, Kept(memory)
         entries = _read_meta(folder / "meta_info.txt")
         self._keys = [Path(name).with_suffix("").as_posix().encode() for name, _ in entries]
         self.names: Sequence[str] = [f"{folder}/{name}" for name, _ in entries]
         self.sizes: Sequence[tuple[int, int]] = [size for _, size in entries]
-        self._database = _open(folder)
+        self._database = _open(folder.resolve())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process opens the database itself; an open one cannot be handed over.
+        return LmdbPictures, (self._folder, self._memory)
 
     @property
     def fingerprint(self) -> str:
@@ -91,7 +96,9 @@ def _read_meta(path: Path) -> list[tuple[str, tuple[int, int]]]:
     return entries
 
 
+@cache
 def _open(folder: Path) -> Any:
+    """The database, opened once however many sources read it: LMDB allows no more in one process."""
     try:
         import lmdb
     except ImportError:

@@ -68,12 +68,9 @@ class Pack:
         self.names: Sequence[str] = [f"{path}/{item.name}" for item in self.items]
         self.sizes: Sequence[tuple[int, int]] = [(item.height, item.width) for item in self.items]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         # Another process maps the file itself instead of receiving its bytes.
-        return {"path": self.path}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"])  # type: ignore[misc]
+        return Pack, (self.path,)
 
     def crop(self, index: int, rows: slice, columns: slice) -> Pixels:
         """A copy of rows and columns of picture ``index``; the rest of it is not touched."""

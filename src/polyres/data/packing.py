@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -13,11 +12,10 @@ from typing import BinaryIO
 from polyres.data.files import list_pictures, read_rgb
 from polyres.data.pack import HEADER, MAGIC, PAGE, VERSION, Item, Pack
 from polyres.data.sources import Pixels, checksum
+from polyres.data.sweeping import decoded
 from polyres.errors import DataError, PictureError
 from polyres.files import replacing
 
-#: Pictures decoded at a time: enough for all cores, few enough for little memory.
-_GROUP = 16
 #: Damaged pictures that an error names before it only counts.
 _NAMED = 5
 
@@ -47,11 +45,12 @@ def write_pack(
     problems: list[str] = []
     with replacing(output) as stream:
         stream.write(bytes(PAGE))
-        for done, (path, result) in enumerate(_decoded(files), 1):
+        names = [f"{path.parent.name}/{path.name}" for path in files]
+        for done, (name, result) in enumerate(decoded(names, lambda index: read_rgb(files[index])), 1):
             if isinstance(result, PictureError):
                 problems.append(str(result))
             elif not problems:  # what cannot be finished need not be written
-                items.append(_append(stream, f"{path.parent.name}/{path.name}", result))
+                items.append(_append(stream, name, result))
             if progress is not None:
                 progress(done, len(files))
         if problems:
@@ -71,21 +70,6 @@ def _files(folders: Sequence[Path]) -> list[Path]:
             raise DataError(f"there are no pictures in '{folder}'")
         files += [path.resolve() for path in found]
     return files
-
-
-def _decoded(files: Sequence[Path]) -> Iterator[tuple[Path, Pixels | PictureError]]:
-    """Each file with its pixels, or with what is wrong with it; a few at a time."""
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(files), _GROUP):
-            group = files[start : start + _GROUP]
-            yield from zip(group, pool.map(_read, group), strict=True)
-
-
-def _read(path: Path) -> Pixels | PictureError:
-    try:
-        return read_rgb(path)
-    except PictureError as error:
-        return error
 
 
 def _append(stream: BinaryIO, name: str, picture: Pixels) -> Item:

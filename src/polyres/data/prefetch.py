@@ -69,7 +69,11 @@ def _pool(source: Batches, workers: int, processes: bool) -> Executor:
         return ThreadPoolExecutor(max_workers=workers)
     # Not forked: the parent has threads of its own, whose locks a copy would never see released.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_SOURCE.append, initargs=(source,))
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_receive, initargs=(source,))
+
+
+def _receive(source: Batches) -> None:
+    _SOURCE.append(source)
 
 
 def _made(step: int, micro: int) -> Batch:
