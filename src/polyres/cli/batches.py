@@ -1,0 +1,255 @@
+"""Running a batch for a person: results, failures and remarks told, and written down if asked."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from polyres.errors import PictureError, PolyresError, UsageError
+from polyres.files import replacing
+from polyres.scale import Scale
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from polyres.pictures import Format, Picture
+    from polyres.upscale import Target, Upscaler
+    from polyres.upscale.batch import Batch, Job
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What applies to every picture of a run."""
+
+    target: Target
+    quality: int = 95
+    max_pixels: int = 256_000_000
+    verbose: bool = False
+    trained: tuple[Scale, ...] = ()
+    skip_existing: bool = False
+    compare: bool = False
+    target_format: Format | None = None
+    told: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input; a line of the log."""
+
+    input: str
+    output: str | None
+    status: Literal["written", "skipped", "failed"]
+    reason: str | None = None
+    size: tuple[int, int] | None = None
+    enlarged: tuple[int, int] | None = None
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        if self.status == "skipped" or self.size is None or self.enlarged is None:
+            return f"{self.output}  {self.reason}"
+        (width, height), (wide, tall) = self.size, self.enlarged
+        return f"{self.output}  {width}x{height} to {wide}x{tall}, {self.seconds:.1f} s"
+
+
+class Run:
+    """One run over a batch.
+
+    Args:
+        batch: what to do.
+        upscaler: what does it.
+        settings: for every picture.
+        errors: console on standard error.
+    """
+
+    def __init__(self, batch: Batch, upscaler: Upscaler, settings: Settings, errors: Console) -> None:
+        self.batch, self.upscaler, self.settings, self.errors = batch, upscaler, settings, errors
+        self.failures: list[tuple[Path, PolyresError]] = list(batch.failures)
+        self.outcomes: list[Outcome] = [
+            Outcome(str(path), None, "failed", str(error)) for path, error in batch.failures
+        ]
+        self._bar: Callable[[float], None] = lambda part: None
+
+    @property
+    def made(self) -> int:
+        """Inputs whose results are there."""
+        return sum(outcome.status != "failed" for outcome in self.outcomes)
+
+    def go(self) -> None:
+        """Do all jobs, reading and writing beside the network."""
+        from rich.console import Console
+        from rich.markup import escape
+
+        from polyres.upscale.batch import PIPE
+        from polyres.upscale.overlap import overlapped
+
+        to_pipe = any(job.target == PIPE for job in self.batch.jobs)
+        results = Console(soft_wrap=True, highlight=False, stderr=to_pipe)
+        with _progress(self.errors) as progress, warnings.catch_warnings():
+            # Pillow tells of damaged metadata in several lines; what matters is in the notes and errors.
+            warnings.filterwarnings("ignore", module="PIL")
+            bar = progress.add_task("", total=len(self.batch.jobs))
+
+            def work(job: Job, read: tuple[Picture, bool]) -> Callable[[], Outcome]:
+                done = len(self.outcomes) - len(self.batch.failures)
+                progress.update(bar, completed=done, description=escape(job.source.name))
+                self._bar = lambda part: progress.update(bar, completed=done + part)
+                return self._work(job, *read)
+
+            for job, outcome in overlapped(self.batch.jobs, self._read, work, PolyresError):
+                if isinstance(outcome, Outcome):
+                    self.outcomes.append(outcome)
+                    results.print(str(outcome), markup=False)
+                elif isinstance(outcome, UsageError) and not isinstance(outcome, PictureError):
+                    raise outcome  # the next picture would fail for the same reason
+                else:
+                    self._failed(job, outcome)
+
+    def _failed(self, job: Job, error: Any) -> None:
+        self.failures.append((job.source, error))
+        self.outcomes.append(Outcome(str(job.source), str(job.target), "failed", str(error)))
+
+    def _read(self, job: Job) -> tuple[Picture, bool]:
+        """The picture, and whether its result is there already."""
+        from polyres.pictures import Limits, decode_picture, read_picture
+        from polyres.upscale.batch import PIPE
+
+        limits = Limits(self.settings.max_pixels, min_side=2)
+        if job.source == PIPE:
+            return decode_picture(io.BytesIO(sys.stdin.buffer.read()), "standard input", limits), False
+        picture = read_picture(job.source, limits)
+        return picture, self.settings.skip_existing and self._is_done(job, picture)
+
+    def _is_done(self, job: Job, picture: Picture) -> bool:
+        """Whether the result is there, can be read to its end, and has the size that is wanted."""
+        from polyres.pictures import Limits, read_picture
+
+        if not job.target.is_file():
+            return False
+        work = self.upscaler.plan(picture, target=self.settings.target)
+        try:
+            there = read_picture(job.target, Limits(work.width * work.height))
+        except PolyresError:
+            return False
+        return (there.width, there.height) == (work.width, work.height)
+
+    def _work(self, job: Job, picture: Picture, is_done: bool) -> Callable[[], Outcome]:
+        """Enlarge one picture; what is left to do is to write it."""
+        from polyres.upscale.comparison import write_comparison
+
+        started = time.monotonic()
+        if is_done:
+            skipped = Outcome(str(job.source), str(job.target), "skipped", "is there already")
+            return lambda: skipped
+        for note in picture.notes:
+            self.errors.print(f"{job.source}: {note}", markup=False)
+        self._tell(job, picture)
+        work = self.upscaler.plan(picture, target=self.settings.target)
+        enlarged = self.upscaler(picture, target=self.settings.target, on_progress=self._bar)
+        sizes = (picture.width, picture.height), (enlarged.width, enlarged.height)
+
+        def finish() -> Outcome:
+            self._write(enlarged, job)
+            if self.settings.compare:
+                write_comparison(picture, enlarged, work, job.target)
+            seconds = round(time.monotonic() - started, 3)
+            return Outcome(str(job.source), str(job.target), "written", None, *sizes, seconds)
+
+        return finish
+
+    def _write(self, picture: Picture, job: Job) -> None:
+        from polyres.pictures import encode_picture, format_named, write_picture
+        from polyres.upscale.batch import PIPE
+
+        if job.target != PIPE:
+            write_picture(picture, job.target, self.settings.quality)
+            return
+        own = format_named(picture.format) if picture.format in _written() else format_named("png")
+        content = io.BytesIO()
+        wanted = self.settings.target_format or own
+        encode_picture(picture, content, wanted, self.settings.quality, "standard output")
+        sys.stdout.buffer.write(content.getvalue())
+        sys.stdout.buffer.flush()
+
+    def _tell(self, job: Job, picture: Picture) -> None:
+        """How ``picture`` will be made, if asked; what a person should know of it, once a run."""
+        from polyres.upscale.planning import remarks
+
+        work = self.upscaler.plan(picture, target=self.settings.target)
+        if self.settings.verbose:
+            how = str(work)
+            if work.model_scale is not None:
+                tiling = self.upscaler.tiling(picture.height, picture.width, work.model_scale)
+                how = f"{how}; {tiling}; {self.upscaler.describe(work.model_scale)}"
+            self.errors.print(f"{job.source}: {how}", markup=False)
+        for remark in remarks(work, picture.height, picture.width, self.settings.trained):
+            if remark not in self.settings.told:
+                self.settings.told.add(remark)
+                self.errors.print(f"{job.source}: {remark}", markup=False)
+
+    def report(self) -> None:
+        """Tell what failed, and leave with the exit status that says so."""
+        from rich.table import Table
+        from rich.text import Text
+
+        if not self.failures:
+            return
+        if not self.made and len(self.failures) == 1:
+            raise self.failures[0][1]
+        skipped = sum(outcome.status == "skipped" for outcome in self.outcomes)
+        done = f"{self.made - skipped} of {len(self.outcomes)} done"
+        there = f", {skipped} there already" if skipped else ""
+        table = Table(title=f"{done}{there}, {len(self.failures)} failed", title_justify="left")
+        table.add_column("input", overflow="fold")
+        table.add_column("reason", overflow="fold")
+        for source, error in self.failures:
+            table.add_row(Text(str(source)), Text(str(error).removeprefix(f"{source}: ")))
+        self.errors.print(table)
+        raise typer.Exit(2 if self.made else 1)
+
+    def write_log(self, path: Path, model: str) -> None:
+        """Write what became of every input as JSON; also of a run that was interrupted."""
+        from polyres._version import __version__
+
+        counts = {
+            status: sum(outcome.status == status for outcome in self.outcomes)
+            for status in ("written", "skipped", "failed")
+        }
+        content = {
+            "polyres": __version__,
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "model": model,
+            "target": self.settings.target.label,
+            "jobs": len(self.batch.jobs) + len(self.batch.failures),
+            **counts,
+            "results": [asdict(outcome) for outcome in self.outcomes],
+        }
+        with replacing(path) as stream:
+            stream.write(json.dumps(content, indent=1, ensure_ascii=False).encode(errors="backslashreplace"))
+
+
+def _written() -> frozenset[str]:
+    from polyres.pictures import FORMATS
+
+    return frozenset(FORMATS)
+
+
+def _progress(errors: Console) -> Progress:
+    """A bar on standard error, if that is a terminal; standard output stays clean for a pipe."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    shown = errors.is_terminal
+    return Progress(
+        *columns, console=errors, transient=True, disable=not shown, redirect_stdout=sys.stdout.isatty()
+    )
