@@ -14,7 +14,6 @@ from polyres.data.crops import Batch, CropSampler
 from polyres.data.prefetch import Prefetched
 from polyres.data.resize import resize
 from polyres.errors import CheckpointError, ConfigError, DataError, OutputError, TrainingError
-from polyres.losses import LOSSES
 from polyres.metrics import PROTOCOLS
 from polyres.model import build
 from polyres.scale import Scale
@@ -221,21 +220,6 @@ def test_learning_rate_rises_then_falls_to_its_end() -> None:
     assert rates[9] == rates[10] == 1
     assert rates[60] == pytest.approx(0.55)
     assert rates[110] == pytest.approx(0.1)
-
-
-def test_fft_loss_of_white_noise_has_the_published_size() -> None:
-    torch.manual_seed(0)
-    noise, zero = torch.randn(4, 3, 128, 128), torch.zeros(4, 3, 128, 128)
-    l1 = LOSSES.make("l1")(noise, zero)
-    assert LOSSES.make("fft")(noise, zero) / l1 == pytest.approx(0.707, abs=0.01)
-    assert LOSSES.make("fft", norm="backward")(noise, zero) / l1 == pytest.approx(90.5, rel=0.01)
-
-
-@pytest.mark.parametrize("name", list(LOSSES))
-def test_losses_vanish_for_equal_pictures_only(name: str) -> None:
-    loss, image = LOSSES.make(name), torch.rand(1, 3, 8, 8)
-    assert loss(image, image) < 2e-3
-    assert loss(image, 1 - image) > 0.05
 
 
 def test_wrong_run_files_are_told_all_at_once(folder: Path) -> None:

@@ -81,6 +81,17 @@ def convert(
     return reader.config(arguments), reader.translate(weights, arguments)
 
 
+def configured(network_g: Mapping[str, Any]) -> ModelConfig:
+    """Our configuration for a network of an options file, without its weights.
+
+    Raises:
+        UnknownNameError: a class that is not in the list.
+        ConfigError: no class, or an argument that it does not have.
+    """
+    reader = _named(network_g, {})
+    return reader.config(reader.arguments(network_g))
+
+
 def _named(network_g: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Foreign:
     """The class that ``network_g`` names; of two that share the name, the one with these arguments and keys."""
     if "type" not in network_g:
@@ -137,4 +148,4 @@ def _report(found: Recognised, path: Path) -> None:
         logger.info("%s: read as %s", path, found.network_g)
 
 
-__all__ = ["FOREIGN", "READERS", "convert"]
+__all__ = ["FOREIGN", "READERS", "configured", "convert"]

@@ -1,0 +1,49 @@
+"""The JSON Schema of run files, which editors complete and check them with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from polyres.encoders import ENCODERS
+from polyres.losses import LOSSES
+from polyres.training.config import RunConfig
+from polyres.upsamplers import UPSAMPLERS
+
+#: The file in the package; ``polyres config schema`` prints it.
+SCHEMA = Path(__file__).parent / "run.schema.json"
+
+
+def schema() -> dict[str, Any]:
+    """The schema as the models in :mod:`polyres.training.config` and the tables have it."""
+    content = RunConfig.model_json_schema()
+    parts = content["$defs"]
+    parts["ModelConfig"]["properties"]["encoder"] = _named(parts, "encoder", ENCODERS)
+    parts["ModelConfig"]["properties"]["upsampler"] = _named(parts, "upsampler", UPSAMPLERS)
+    parts["LossConfig"]["properties"]["name"]["enum"] = list(LOSSES)
+    # Scales may also be listed, or be numbers in YAML's keys; the reader turns both into text.
+    scales = parts["DataConfig"]["properties"]["scales"]
+    scales["anyOf"] = [{"type": "array"}, {"type": "object"}]
+    scales.pop("type", None)
+    scales.pop("additionalProperties", None)
+    title = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "polyres run file"}
+    return {**content, **title}
+
+
+def schema_text() -> str:
+    """The schema as the file in the package holds it."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False, default=str) + "\n"
+
+
+def _named(parts: dict[str, Any], kind: str, names: Iterable[str]) -> dict[str, Any]:
+    """A part whose name is one of a table's."""
+    plain = parts["PartConfig"]
+    name = {**plain["properties"]["name"], "enum": list(names)}
+    return {
+        **plain,
+        "title": kind.title(),
+        "properties": {**plain["properties"], "name": name},
+        "required": ["name"],
+    }

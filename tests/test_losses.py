@@ -1,0 +1,107 @@
+"""Losses: the contract of the table, and each by its definition."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from polyres.errors import CheckpointError, ConfigError
+from polyres.losses import LOSSES, Loss, ms_ssim
+from polyres.losses.perceptual import _vgg19
+
+SHALLOW = ["conv1_1", "conv1_2", "conv2_1"]
+
+
+@pytest.fixture(scope="session")
+def vgg(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Options of a perceptual loss of two layers, with a file of random weights named as torchvision names them."""
+    torch.manual_seed(0)
+    places = {"conv1_1": 0, "conv1_2": 2, "conv2_1": 5}
+    tensors = {}
+    for key, tensor in _vgg19(SHALLOW).state_dict().items():
+        name, kind = key.split(".")
+        tensors[f"features.{places[name]}.{kind}"] = tensor
+    tensors["classifier.0.weight"] = torch.zeros(1)
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
+    torch.save(tensors, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"weights": str(path), "sha256": digest, "layers": {"conv1_2": 1.0, "conv2_1": 0.5}}
+
+
+def made(name: str, vgg: dict[str, object]) -> Loss:
+    return LOSSES.make(name, **(vgg if name == "perceptual" else {}))
+
+
+def pictures(side: int = 24) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    target = torch.rand(2, 3, side, side)
+    return (target + 0.3 * torch.randn_like(target)).requires_grad_(), target
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_losses_vanish_for_equal_pictures_only(name: str, vgg: dict[str, object]) -> None:
+    loss, (output, target) = made(name, vgg), pictures()
+    assert loss(target, target) < 2e-3
+    assert loss(output, target) > 0.01
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_losses_are_scalars_whose_slope_leads_to_the_target(name: str, vgg: dict[str, object]) -> None:
+    loss, (output, target) = made(name, vgg), pictures()
+    value = loss(output, target)
+    value.backward()
+    assert value.shape == ()
+    assert output.grad is not None
+    assert bool(output.grad.isfinite().all())
+    closer = output.detach() - 0.05 * output.grad / output.grad.abs().mean()
+    assert loss(closer, target) < value
+
+
+def test_fft_loss_of_white_noise_has_the_published_size() -> None:
+    torch.manual_seed(0)
+    noise, zero = torch.randn(4, 3, 128, 128), torch.zeros(4, 3, 128, 128)
+    l1 = LOSSES.make("l1")(noise, zero)
+    assert LOSSES.make("fft")(noise, zero) / l1 == pytest.approx(0.707, abs=0.01)
+    assert LOSSES.make("fft", norm="backward")(noise, zero) / l1 == pytest.approx(90.5, rel=0.01)
+
+
+def test_the_gradient_of_a_ramp_is_its_slope() -> None:
+    ramp = torch.arange(16.0).repeat(1, 1, 16, 1) / 16  # 1/16 a pixel along x, 0 along y
+    inner = LOSSES.make("gradient")(ramp, torch.zeros_like(ramp)) * 2 * 16
+    assert inner == pytest.approx(15 / 16, abs=1e-5)  # half the slope in the two replicated columns
+
+
+def test_the_edge_loss_ignores_what_is_flat() -> None:
+    flat = torch.full((1, 3, 16, 16), 0.2)
+    assert LOSSES.make("edge")(flat, flat + 0.5) < 2e-3 < LOSSES.make("edge")(flat, torch.rand(1, 3, 16, 16))
+
+
+def test_ms_ssim_takes_as_many_levels_as_fit() -> None:
+    output, target = pictures(24)
+    with torch.no_grad():
+        assert ms_ssim(output, target, levels=5) == ms_ssim(output, target, levels=2)
+        assert ms_ssim(output, target, levels=2) != ms_ssim(output, target, levels=1)
+    with pytest.raises(ConfigError, match="11 pixels"):
+        ms_ssim(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8))
+
+
+def test_perceptual_weights_are_checked(vgg: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        LOSSES.make("perceptual", **{**vgg, "sha256": "0" * 64})
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        LOSSES.make("perceptual", **{**vgg, "weights": str(tmp_path / "missing.pth")})
+    with pytest.raises(CheckpointError, match="does not hold VGG-19"):
+        LOSSES.make("perceptual", **{**vgg, "layers": {"conv2_2": 1}})
+    with pytest.raises(ConfigError, match="conv9_9"):
+        LOSSES.make("perceptual", **{**vgg, "layers": {"conv9_9": 1}})
+
+
+def test_options_out_of_range_are_refused() -> None:
+    with pytest.raises(ConfigError, match="ortho"):
+        LOSSES.make("fft", norm="none")
+    with pytest.raises(ConfigError, match="levels"):
+        LOSSES.make("ms-ssim", levels=9)
