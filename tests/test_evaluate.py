@@ -162,6 +162,32 @@ def test_sizes_that_do_not_fit_the_scale_name_both_files(tmp_path, size):
         pair.read()
 
 
+@pytest.mark.parametrize("grey", ["HR/baby.png", "LR_bicubic/X4/babyx4.png"])
+def test_grey_against_colour_names_both_files(tmp_path, grey):
+    picture = noise(16, 20)
+    files = {"HR/baby.png": picture, "LR_bicubic/X4/babyx4.png": low(picture, 4)}
+    for name, pixels in files.items():
+        put(tmp_path / name, pixels[..., 0] if name == grey else pixels)
+    (pair,) = find_pairs(tmp_path, [FOUR])
+    words = ("is grey", "is in colour") if grey.startswith("LR") else ("is in colour", "is grey")
+    with pytest.raises(DataError, match=rf"babyx4\.png' {words[0]}.*baby\.png' {words[1]}"):
+        evaluate(BASELINES["bicubic"], [pair])
+    put(tmp_path / "HR/baby.png", picture[..., 0])
+    put(tmp_path / "LR_bicubic/X4/babyx4.png", low(picture[..., :1].repeat(3, 2), 4))
+    made, high = pair.read()  # one channel beside three equal ones is the same picture
+    assert (made == made[..., :1]).all()
+    assert (high == high[..., :1]).all()
+
+
+def test_sixteen_bits_beside_eight_are_refused_by_name(tmp_path):
+    put(tmp_path / "HR/wall.png", noise(4, 8))
+    path = tmp_path / "LR_bicubic/X4/wallx4.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(_png(16, 2, b"\1\2\3\4\5\6" * 2, 2))
+    with pytest.raises(PictureError, match=r"wallx4\.png.*16-bit.*8-bit"):
+        evaluate(BASELINES["bicubic"], find_pairs(tmp_path, [FOUR]))
+
+
 def test_folders_without_pictures_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("no picture")
     with pytest.raises(DataError, match="no pictures"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,9 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure models on pictures whose original is known, by a named protocol."""
+    # Several pictures are compared at a time; a BLAS with threads of its own would only make them wait. numpy reads
+    # this when it is first imported, which is below.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from rich.console import Console
 
     from polyres.data import find_pairs

@@ -44,7 +44,8 @@ class Pair:
 
         Raises:
             PictureError: a file that cannot be read.
-            DataError: sizes that do not belong to the scale; the message names the files.
+            DataError: sizes that do not belong to the scale, or one grey and the other in colour; the message names
+                the files.
         """
         if self.low is None:
             high = self.read_high()
@@ -57,11 +58,22 @@ class Pair:
                 f"'{self.low}' is {_size(low)}, so its HR should be {width}×{height} at scale {self.scale}, or larger "
                 f"by less than {self.scale} pixels; '{self.high}' is {_size(high)}. Check that they are a pair"
             )
+        if is_grey(low) != is_grey(high):
+            kinds = ("grey", "in colour") if is_grey(low) else ("in colour", "grey")
+            raise DataError(
+                f"'{self.low}' is {kinds[0]}, but '{self.high}' is {kinds[1]}. Check that they are a pair"
+            )
         return low, high[:height, :width]
 
     def read_high(self) -> Pixels:
         """HR alone, uint8 (H, W, 3), cropped to fit the scale whatever the size of an LR file."""
         return crop_to_fit(read_rgb(self.high), self.scale, str(self.high))
+
+
+def is_grey(picture: Pixels) -> bool:
+    """Whether every pixel of ``picture`` (H, W, 3) has three equal channels."""
+    first = picture[..., :1]
+    return bool((picture[:1] == first[:1]).all() and (picture == first).all())  # the first row settles most
 
 
 def crop_to_fit(high: Pixels, scale: Scale, name: str = "the picture") -> Pixels:
