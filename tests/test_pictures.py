@@ -351,6 +351,20 @@ def test_large_pictures_are_refused_by_their_header() -> None:
     one_line(error, "bomb.png: it is 60000x50000 = 3000 megapixels; at most 256")
 
 
+def test_headers_that_claim_more_than_the_file_has_room_for_are_refused() -> None:
+    with pytest.raises(PictureError, match=r"trap\.png: its header claims 15000x15000 pixels, for which its"):
+        decode_picture(png_header(15000, 15000), "trap.png")
+
+
+@pytest.mark.parametrize(
+    ("codec", "mode"), [("PNG", "1"), ("PNG", "RGB"), ("GIF", "L"), ("JPEG", "L"), ("JPEG", "RGB")]
+)
+def test_the_emptiest_picture_is_no_trap(codec: str, mode: str) -> None:
+    options = {"quality": 1, "subsampling": 2, "optimize": True} if codec == "JPEG" else {}
+    stream = encoded(Image.new(mode, (3000, 3000)), codec, **options)
+    assert decode_picture(stream, "flat").width == 3000
+
+
 @pytest.mark.parametrize("codec", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "AVIF", "GIF"])
 def test_the_limit_is_ours_and_not_pillows(codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = encoded(Image.fromarray(picture(3).pixels), codec)

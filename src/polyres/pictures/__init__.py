@@ -8,6 +8,7 @@ from polyres.pictures.handling import DEPTHS, Handling
 from polyres.pictures.picture import Picture, Pixels
 from polyres.pictures.reading import Limits, decode_picture, read_picture
 from polyres.pictures.resample import resample
+from polyres.pictures.stacks import Stack, read_stack, write_stack
 from polyres.pictures.tensors import from_tensor, to_tensor
 from polyres.pictures.transparency import bleed
 from polyres.pictures.writing import QUALITY, encode_picture, left_out, write_picture
@@ -22,6 +23,7 @@ __all__ = [
     "Limits",
     "Picture",
     "Pixels",
+    "Stack",
     "bleed",
     "decode_picture",
     "encode_picture",
@@ -30,7 +32,9 @@ __all__ = [
     "from_tensor",
     "left_out",
     "read_picture",
+    "read_stack",
     "resample",
     "to_tensor",
     "write_picture",
+    "write_stack",
 ]

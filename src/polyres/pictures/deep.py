@@ -6,6 +6,7 @@ The codecs are imagecodecs (libpng and others) and tifffile, which the scientifi
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from polyres.errors import MissingExtraError, PictureError
 from polyres.pictures.boxes import jp2_bits
-from polyres.pictures.picture import WHITE, Pixels, check_unit_range
+from polyres.pictures.picture import WHITE, Picture, Pixels, check_unit_range
 
 _BITS_PER_SAMPLE = 258  # TIFF tag
 _PNG_HEADER = 33  # signature and IHDR: where chunks that must precede the pixels may stand
@@ -116,42 +117,104 @@ def decode_tiff(
     stream.seek(0)
     with tifffile.TiffFile(stream) as file:
         page = file.pages.first
-        check(page.imagewidth, page.imagelength)
-        photometric, samples = int(page.photometric), page.samplesperpixel
-        if photometric not in (0, 1, 2) or samples > 4 or page.dtype not in WHITE:
-            raise PictureError(
-                f"it is a TIFF of {samples} channels of {page.dtype}; "
-                "expected grey or RGB, 8 bits, 16 bits or float"
-            )
-        _imagecodecs("TIFF")  # tifffile needs it for most compressions and says so late
-        values = page.asarray()
-        if page.planarconfig == 2 and values.ndim == 3:
-            values = np.moveaxis(values, 0, -1)
-        if values.dtype.kind == "f":
-            check_unit_range(values)
-        colours, alpha = split_alpha(values, [int(kind) for kind in page.extrasamples])
-        if photometric == 0:
-            colours = (WHITE[colours.dtype] - colours).astype(colours.dtype)
+        colours, alpha = _page(page, check)
         tags = page.tags
         profile = tags[34675].value if 34675 in tags else None
         return colours, alpha, profile, int(tags[274].value) if 274 in tags else 1
 
 
+def decode_pages(stream: BinaryIO, check: Callable[[int, int], None]) -> list[tuple[Pixels, Pixels | None]]:
+    """Colours and opacity of every page of a TIFF; arguments and errors as of :func:`decode_tiff`."""
+    stream.seek(0)
+    with _tifffile().TiffFile(stream) as file:
+        return [_page(page, check) for page in file.pages]
+
+
+def decode_raw(stream: BinaryIO, check: Callable[[int, int], None]) -> tuple[Pixels, bytes | None]:
+    """The numbers of a TIFF's first page, (H, W, channels) of any kind, and its colour profile."""
+    stream.seek(0)
+    with _tifffile().TiffFile(stream) as file:
+        page = file.pages.first
+        check(page.imagewidth, page.imagelength * page.samplesperpixel)
+        values = _channels_last(page)
+        profile = page.tags[34675].value if 34675 in page.tags else None
+    if values.ndim not in (2, 3) or values.dtype.kind not in "iuf":
+        raise PictureError(
+            f"it is a TIFF of shape {values.shape} and {values.dtype}; expected bands of numbers"
+        )
+    return values.reshape(*values.shape[:2], -1), profile
+
+
+def _page(page: Any, check: Callable[[int, int], None]) -> tuple[Pixels, Pixels | None]:
+    """Colours and opacity of one page."""
+    check(page.imagewidth, page.imagelength)
+    photometric, samples = int(page.photometric), page.samplesperpixel
+    if photometric not in (0, 1, 2) or samples > 4 or page.dtype not in WHITE:
+        raise PictureError(
+            f"it is a TIFF of {samples} channels of {page.dtype}; expected grey or RGB, 8 bits, 16 bits or "
+            "float: --bands takes others, channel by channel"
+        )
+    values = _channels_last(page)
+    if values.dtype.kind == "f":
+        check_unit_range(values)
+    colours, alpha = split_alpha(values, [int(kind) for kind in page.extrasamples])
+    if photometric == 0:
+        colours = (WHITE[colours.dtype] - colours).astype(colours.dtype)
+    return colours, alpha
+
+
+def _channels_last(page: Any) -> Pixels:
+    """The numbers of one page, (H, W) or (H, W, channels)."""
+    _imagecodecs("TIFF")  # tifffile needs it for most compressions and says so late
+    values: Pixels = page.asarray()
+    return np.moveaxis(values, 0, -1) if page.planarconfig == 2 and values.ndim == 3 else values
+
+
 def encode_tiff(stream: BinaryIO, values: Pixels, alpha: bool, icc_profile: bytes | None) -> None:
     """Write ``values`` (H, W, 1 to 4) of any depth as a TIFF; with ``alpha`` the last channel is opacity."""
     _imagecodecs("TIFF")
-    _tifffile().imwrite(
-        stream,
-        values if values.shape[2] > 1 else values[:, :, 0],
-        photometric="rgb" if values.shape[2] > 2 else "minisblack",
-        planarconfig="contig" if values.shape[2] > 1 else None,
-        extrasamples=["unassalpha"] if alpha else None,
-        compression="zlib",
-        predictor=True,
-        iccprofile=icc_profile,
-        metadata=None,
-        software="polyres",
-    )
+    _tifffile().imwrite(stream, **_layout(values, alpha, icc_profile))
+
+
+def encode_pages(stream: BinaryIO, pictures: Iterable[Picture]) -> None:
+    """Write each of ``pictures`` as a page of one TIFF."""
+    _imagecodecs("TIFF")
+    with _tifffile().TiffWriter(stream) as file:
+        for picture in pictures:
+            file.write(**_layout(joined(picture), picture.alpha is not None, picture.icc_profile))
+
+
+def encode_raw(stream: BinaryIO, values: Pixels, icc_profile: bytes | None) -> None:
+    """Write ``values`` (H, W, channels) of any kind as the bands of a TIFF, of no stated colour unless 3 bytes."""
+    is_rgb = values.shape[2] == 3 and values.dtype in (np.uint8, np.uint16)
+    unknown = ["unspecified"] * (values.shape[2] - (3 if is_rgb else 1))
+    options = _layout(values, False, icc_profile) | {
+        "photometric": "rgb" if is_rgb else "minisblack",
+        "extrasamples": unknown or None,
+        "predictor": values.dtype.itemsize < 8,
+    }
+    _imagecodecs("TIFF")
+    _tifffile().imwrite(stream, **options)
+
+
+def joined(picture: Picture) -> Pixels:
+    """Colours and opacity in one array (H, W, 1 to 4)."""
+    return picture.pixels if picture.alpha is None else np.dstack((picture.pixels, picture.alpha))
+
+
+def _layout(values: Pixels, alpha: bool, icc_profile: bytes | None) -> dict[str, Any]:
+    """What tifffile is told of one page."""
+    return {
+        "data": values if values.shape[2] > 1 else values[:, :, 0],
+        "photometric": "rgb" if values.shape[2] > 2 else "minisblack",
+        "planarconfig": "contig" if values.shape[2] > 1 else None,
+        "extrasamples": ["unassalpha"] if alpha else None,
+        "compression": "zlib",
+        "predictor": True,
+        "iccprofile": icc_profile,
+        "metadata": None,
+        "software": "polyres",
+    }
 
 
 def split_alpha(values: Pixels, extra: list[int] | None = None) -> tuple[Pixels, Pixels | None]:
@@ -190,4 +253,8 @@ def _tifffile() -> Any:
         import tifffile
     except ImportError:
         raise MissingExtraError("16-bit colour or float in TIFF", "depth") from None
+    # What it logs of damaged files would reach the terminal; our errors tell, and an application's log still hears.
+    logger = logging.getLogger("tifffile")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
     return tifffile

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,9 @@ from polyres.pictures.packets import tidy_xmp
 from polyres.pictures.picture import Picture, Pixels
 
 _FORMAT_OF_CODEC = {entry.codec: entry.name for entry in FORMATS.values()} | {"MPO": "jpeg", "DIB": "bmp"}
+#: Pixels that a byte can stand for at most. Deflate makes 1,032 bytes of one, each 8 pixels in a 1-bit PNG; LZW 4,096
+#: pixels of 12 bits; JPEG 512 of 8 bits, of 1 bit a block. The other formats have no bound worth checking.
+_DENSEST = {"PNG": 1032 * 8, "GIF": 4096 * 8 // 9, "JPEG": 1024, "BMP": 128, "PPM": 8}
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -38,14 +42,15 @@ class Limits:
     max_pixels: int = 256_000_000
     min_side: int = 1
 
-    def check(self, width: int, height: int) -> None:
-        """Raise :class:`PictureError` if a picture of this size is outside."""
+    def check(self, width: int, height: int, frames: int = 1) -> None:
+        """Raise :class:`PictureError` if a picture of this size, or ``frames`` of them, are outside."""
         if min(width, height) < max(1, self.min_side):
             side = max(1, self.min_side)
             raise PictureError(f"it is {width}x{height} pixels; at least {side}x{side} are needed")
-        if width * height > self.max_pixels:
+        if width * height * frames > self.max_pixels:
+            times = f" x {frames} frames" if frames > 1 else ""
             raise PictureError(
-                f"it is {width}x{height} = {width * height / 1e6:.0f} megapixels; at most "
+                f"it is {width}x{height}{times} = {width * height * frames / 1e6:.0f} megapixels; at most "
                 f"{self.max_pixels / 1e6:g} are read: raise that limit (--max-megapixels) if you trust the file"
             )
 
@@ -62,28 +67,35 @@ def read_picture(path: str | Path, limits: Limits | None = None) -> Picture:
             cannot be kept without loss.
         MissingExtraError: 16 bits a colour in a PNG or TIFF, and the ``depth`` extra is not installed.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            return decode_picture(stream, str(path), limits)
-    except FileNotFoundError:
-        raise PictureError(f"{path}: no such file; expected a picture") from None
-    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
-        raise PictureError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    with decoding(path) as stream:
+        return decode_stream(stream, limits or Limits())
 
 
 def decode_picture(stream: BinaryIO, name: str, limits: Limits | None = None) -> Picture:
     """The picture in ``stream`` (seekable); ``name`` is for messages. See :func:`read_picture`."""
-    limits = limits or Limits()
+    with _telling(name):
+        return decode_stream(stream, limits or Limits())
+
+
+@contextmanager
+def decoding(path: str | Path) -> Iterator[BinaryIO]:
+    """The file at ``path``, opened; whatever goes wrong in the block is told as an error of this file."""
+    path = Path(path)
     try:
-        try:
-            with _PILLOW_LIMIT.lifted(), Image.open(stream, formats=READ_CODECS) as image:
-                limits.check(*image.size)
-                if image.format == "JPEG2000":
-                    limits.check(*jp2_size(deep.head_of(image)))
-                return _deep(image, stream) if deep.is_deeper_than_pillow(image) else _plain(image, stream)
-        except UnidentifiedImageError:
-            return _unidentified(stream, name, limits)
+        stream = path.open("rb")
+    except FileNotFoundError:
+        raise PictureError(f"{path}: no such file; expected a picture") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise PictureError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    with stream, _telling(str(path)):
+        yield stream
+
+
+@contextmanager
+def _telling(name: str) -> Iterator[None]:
+    """A block whose errors become those of the picture ``name``."""
+    try:
+        yield
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from error
     except PolyresError:
@@ -91,6 +103,31 @@ def decode_picture(stream: BinaryIO, name: str, limits: Limits | None = None) ->
     except Exception as error:  # a damaged file makes decoders raise anything, from OSError to IndexError
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PictureError(f"{name}: damaged, cut short, or of a kind that is not read: {reason}") from error
+
+
+def decode_stream(stream: BinaryIO, limits: Limits) -> Picture:
+    """The picture in ``stream``; errors are raised as they come."""
+    try:
+        with unlimited_pillow(), Image.open(stream, formats=READ_CODECS) as image:
+            limits.check(*image.size)
+            _check_plausible(image, stream)
+            if image.format == "JPEG2000":
+                limits.check(*jp2_size(deep.head_of(image)))
+            return _deep(image, stream) if deep.is_deeper_than_pillow(image) else _plain(image, stream)
+    except UnidentifiedImageError:
+        return _unidentified(stream, limits)
+
+
+def _check_plausible(image: Image.Image, stream: BinaryIO) -> None:
+    """Refuse a header that claims more pixels than the file has room for, before memory is taken for them."""
+    place = stream.tell()
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(place)
+    if image.width * image.height > _DENSEST.get(image.format or "", math.inf) * size:
+        raise PictureError(
+            f"its header claims {image.width}x{image.height} pixels, for which its {size} bytes have no room: "
+            "it is damaged, cut short or a trap"
+        )
 
 
 class _PillowLimit:
@@ -116,6 +153,11 @@ class _PillowLimit:
 
 
 _PILLOW_LIMIT = _PillowLimit()
+
+
+def unlimited_pillow() -> AbstractContextManager[None]:
+    """A block in which Pillow decodes pictures of any size: for those that have been checked."""
+    return _PILLOW_LIMIT.lifted()
 
 
 def _plain(image: Image.Image, stream: BinaryIO) -> Picture:
@@ -148,7 +190,7 @@ def _deep(image: Image.Image, stream: BinaryIO) -> Picture:
     return _upright(pixels, alpha, turn, metadata, name, [])
 
 
-def _unidentified(stream: BinaryIO, name: str, limits: Limits) -> Picture:
+def _unidentified(stream: BinaryIO, limits: Limits) -> Picture:
     """A file that Pillow does not know: JPEG XL, HEIC, a TIFF of an unusual kind, or no picture at all."""
     stream.seek(0)
     head = stream.read(12)
@@ -157,7 +199,7 @@ def _unidentified(stream: BinaryIO, name: str, limits: Limits) -> Picture:
     if is_jxl(head):
         found = decode_jxl(head + stream.read(), limits.check)
         if isinstance(found, bytes):
-            return decode_picture(io.BytesIO(found), name, limits)
+            return decode_stream(io.BytesIO(found), limits)
         return _upright(found[0], found[1], 1, found[2], "jxl", [])
     if is_heic(head):
         heic = decode_heic(head + stream.read(), limits.check)

@@ -22,7 +22,7 @@ from polyres.pictures.metadata import sized
 from polyres.pictures.modes import to_pillow
 from polyres.pictures.packets import jpeg_segments, png_text
 from polyres.pictures.palette import few_colours
-from polyres.pictures.picture import Picture, Pixels, to_depth
+from polyres.pictures.picture import Picture, to_depth
 from polyres.pictures.tifftags import add_tags
 
 #: JPEG, WebP and AVIF quality where none is asked for: little enough loss that enlarging was worth it.
@@ -135,7 +135,7 @@ def _write(picture: Picture, stream: BinaryIO, target: Format, quality: int) -> 
     elif target.name == "tiff":
         _write_tiff(picture, stream, is_deep)
     elif is_deep:
-        values = _joined(picture)
+        values = deep.joined(picture)
         stream.write(deep.encode_png(values, picture.icc_profile, picture.exif, _png_chunks(picture)))
     else:
         is_gif = target.name == "gif"
@@ -143,14 +143,9 @@ def _write(picture: Picture, stream: BinaryIO, target: Format, quality: int) -> 
         image.save(stream, target.codec, **_options(picture, target, quality))
 
 
-def _joined(picture: Picture) -> Pixels:
-    """Colours and opacity in one array (H, W, 1 to 4)."""
-    return picture.pixels if picture.alpha is None else np.dstack((picture.pixels, picture.alpha))
-
-
 def _jp2(picture: Picture, is_deep: bool) -> bytes:
     if is_deep:
-        data = deep.encode_jp2(_joined(picture))
+        data = deep.encode_jp2(deep.joined(picture))
     else:
         buffer = io.BytesIO()
         to_pillow(picture.pixels, picture.alpha).save(buffer, "JPEG2000")
@@ -161,7 +156,7 @@ def _jp2(picture: Picture, is_deep: bool) -> bytes:
 
 def _write_tiff(picture: Picture, stream: BinaryIO, is_deep: bool) -> None:
     if is_deep:
-        deep.encode_tiff(stream, _joined(picture), picture.alpha is not None, picture.icc_profile)
+        deep.encode_tiff(stream, deep.joined(picture), picture.alpha is not None, picture.icc_profile)
     else:
         image, profile = to_pillow(picture.pixels, picture.alpha), picture.icc_profile or b""
         image.save(stream, "TIFF", icc_profile=profile, compression="tiff_adobe_deflate")
