@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     import torch
     from rich.table import Table
 
-    from polyres.evaluation.profiling import Cost, Profile
+    from polyres.evaluation.profiling import Cost, Latency, Profile
 
 
 def profile(
     model: Annotated[
-        list[str] | None, typer.Argument(help="Model names or files, before any option.")
+        list[str] | None, typer.Argument(help="Model names, files, or LABEL=FILE, before any option.")
     ] = None,
     scales: Annotated[list[str] | None, typer.Option(help="Scales, such as 2 3 4 or 2,3,4.")] = None,
     output_size: Annotated[
@@ -96,21 +96,30 @@ def _costs(rows: list[Cost]) -> Table:
     high, low = rows[0].high, rows[0].low
     title = f"×{rows[0].scale} · {low[1]}×{low[0]} to {high[1]}×{high[0]}"
     table = Table(title=title, title_justify="left")
-    for name in ("model", "form", "engine", "type"):
-        table.add_column(name, overflow="fold")
-    for name in ("G multiply-adds", "peak MB", "median ms", "quartiles"):
+    table.add_column("model", overflow="fold")
+    for name in ("form", "engine"):
+        table.add_column(name, no_wrap=True)
+    for name in ("G mult-adds", "peak MB", "ms (quartiles)"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        cells = [
+        memory = "" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.1f}"
+        table.add_row(
+            row.model,
+            row.form,
+            f"{row.engine} {row.dtype}",
             f"{row.multiply_adds / 1e9:.2f}",
-            "" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.1f}",
-        ]
-        time = row.latency
-        cells += (
-            [f"{time.median * 1e3:.1f}", f"{time.low * 1e3:.1f}-{time.high * 1e3:.1f}"] if time else ["", ""]
+            memory,
+            _milliseconds(row.latency),
         )
-        table.add_row(row.model, row.form, row.engine, row.dtype, *cells)
     return table
+
+
+def _milliseconds(latency: Latency | None) -> str:
+    """Median and quartiles."""
+    if latency is None:
+        return ""
+    median, low, high = (f"{1e3 * each:.1f}" for each in (latency.median, latency.low, latency.high))
+    return f"{median} ({low}-{high})"
 
 
 def _measure(
@@ -126,12 +135,13 @@ def _measure(
     from importlib.util import find_spec
 
     from polyres.cli.evaluate import parse_scales
+    from polyres.evaluation.contenders import split_label
     from polyres.evaluation.profiling import profile as measure
     from polyres.weights import load
 
     installed = [name for name in ("torch", "onnxruntime") if find_spec(name)]
     return measure(
-        {name: load(name) for name in names},
+        {label: load(name) for label, name in map(split_label, names)},
         parse_scales(scales or ["2", "3", "4"]),
         output=size,
         device=device,

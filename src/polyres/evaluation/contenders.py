@@ -61,7 +61,7 @@ def find_contender(text: str, settings: Settings) -> Contender:
         UnknownNameError: neither a file nor a name.
         CheckpointError: a file that cannot be used.
     """
-    label, name = _split(text)
+    label, name = split_label(text)
     if name in BASELINES:
         made = Contender(label, BASELINES[name], lambda scale: True, of_model(["imresize", name]))
     elif Path(name).suffix.lower() == ".onnx":
@@ -93,7 +93,7 @@ def refuse_clashes(contenders: Sequence[Contender], scales: Iterable[Scale]) -> 
             seen.add((each.label, scale))
 
 
-def _split(text: str) -> tuple[str, str]:
+def split_label(text: str) -> tuple[str, str]:
     """``(label, model)`` of ``LABEL=MODEL``, or of a model alone; a file whose name holds a "=" is no label."""
     label, sign, name = text.partition("=")
     return (label, name) if sign and label and name and not Path(text).exists() else (text, text)

@@ -49,12 +49,12 @@ def crop_sheet(difference: Difference, pair: Pair, folders: tuple[Path, Path]) -
         raise DataError(f"'{pair.high}' and its two results should be of one size; they are {sizes}")
     first, second = (np.square(each.astype(np.float64) - original).sum(axis=2) for each in results)
     gain = first - second if difference.value >= 0 else second - first
-    window = _best_window(gain, SIDE)
+    window = best_window(gain, SIDE)
     captions = ["original", *(_caption(row) for row in (difference.first, difference.second))]
     return _beside([each[window] for each in (original, *results)], captions)
 
 
-def _best_window(gain: npt.NDArray[np.float64], side: int) -> tuple[slice, slice]:
+def best_window(gain: npt.NDArray[np.float64], side: int) -> tuple[slice, slice]:
     """The window of ``side`` pixels (or the whole axis, if shorter) in which ``gain`` sums to most."""
     rows, columns = (min(side, length) for length in gain.shape)
     sums = np.pad(gain.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))

@@ -90,7 +90,7 @@ def find(
         ABOUT,
         f"mean KL between different kernels is {mean:.3g} over {len({row[0] for row in rows})} layers",
         Table(_COLUMNS, rows),
-        lambda: _draw(maps, vmax, symmetrise),
+        lambda: _draw(drawn, vmax, symmetrise),
         {name: _matrix_table(matrix) for name, matrix in maps.items()},
     )
 
@@ -222,14 +222,24 @@ def _matrix_table(matrix: Matrix) -> Table:
     return Table(columns, [(index, *map(float, row)) for index, row in enumerate(matrix)])
 
 
-def _draw(maps: dict[str, Matrix], vmax: float, symmetrise: Symmetrise) -> Figure:
-    across = min(3, len(maps))
-    down = -(-len(maps) // across)
-    figure = new_figure(4.2 * across, 3.6 * down)
-    label = "KL (nats)" if symmetrise == "none" else f"KL, {symmetrise} (nats)"
-    for index, (name, matrix) in enumerate(maps.items(), 1):
-        axes = figure.add_subplot(down, across, index)
-        draw_matrix(figure, axes, matrix, label, cmap="YlGnBu", vmin=0, vmax=vmax)
-        axes.set_title(name, fontsize=7)
-        axes.set(xlabel="kernel", ylabel="kernel")
+def _draw(layers: list[Layer], vmax: float, symmetrise: Symmetrise) -> Figure:
+    """A row for each of ``layers``: KL with fixed colours as the paper has it, then what magnitude does not change."""
+    figure = new_figure(11.4, 3.3 * len(layers))
+    rows = figure.subplots(len(layers), 3, squeeze=False)
+    how = "" if symmetrise == "none" else f", {symmetrise}"
+    for row, layer in zip(rows, layers, strict=True):
+        even = divergences(standardised(layer.kernels), symmetrise)
+        draw_matrix(
+            figure,
+            row[0],
+            divergences(layer.kernels, symmetrise),
+            f"KL{how}",
+            cmap="YlGnBu",
+            vmin=0,
+            vmax=vmax,
+        )
+        draw_matrix(figure, row[1], even, f"KL of standardised{how}", cmap="YlGnBu", vmin=0)
+        draw_matrix(figure, row[2], cosines(layer.kernels), "|cosine|", cmap="YlGnBu_r", vmin=0, vmax=1)
+        row[0].set_ylabel("kernel")
+        row[1].set_title(f"{layer.name}, {layer.which}", fontsize=9)
     return figure
