@@ -302,3 +302,30 @@ def test_a_failing_worker_tells_its_own_error(folder: Path) -> None:
     with pytest.raises(PictureError, match=r"\.png"):
         ahead.batch(0, 0)
     ahead.close()
+
+
+def test_a_run_reads_packs_and_folders_with_worker_processes(folder: Path, pack: Path) -> None:
+    from polyres.training.batches import open_batches
+    from polyres.training.config import RunConfig
+    from polyres.training.processes import Processes
+
+    content = {
+        "model": {"encoder": {"name": "edsr-baseline"}, "upsampler": {"name": "spconv"}},
+        "data": {
+            "train": [str(pack), str(folder)],
+            "patch": 8,
+            "batch": 2,
+            "scales": [2],
+            "low": {"kernel": "pil", "on": "crop"},
+            "workers": 1,
+            "worker_processes": True,
+        },
+        "output": str(folder.parent / "out"),
+        "steps": 1,
+    }
+    config = RunConfig.model_validate(content)
+    source = open_sources(config.data.train)
+    batches = open_batches(source, config, Processes())
+    expected = CropSampler(source, [Scale.of(2)], 8, 2, lower=Bicubic("pil", "crop")).batch(0, 0)
+    assert np.array_equal(batches.batch(0, 0).low, expected.low)
+    batches.close()

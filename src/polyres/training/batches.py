@@ -30,7 +30,9 @@ def open_batches(source: Source, config: RunConfig, processes: Processes) -> Pre
         data.skip_small,
     )
     micros = processes.share(config.accumulate)
-    return Prefetched(Shared(sampler, processes), micros, workers=data.workers)
+    return Prefetched(
+        Shared(sampler, processes), micros, workers=data.workers, processes=data.worker_processes
+    )
 
 
 def lowering(data: DataConfig) -> Lowering:

@@ -56,9 +56,12 @@ class DataConfig(Section):
         min_length=1,
         description="scale: how often it is drawn, relatively; or a list, or a range: see ScaleRange",
     )
-
     workers: int = Field(
         default=2, ge=0, description="threads that make crops ahead; 0 makes each when it is wanted"
+    )
+    worker_processes: bool = Field(
+        default=False,
+        description="processes instead of threads: for packs with costly degradations on many cores",
     )
     low: LowConfig = Field(default_factory=LowConfig, description="how LR is made on the fly")
     degradations: list[DegradationConfig] = Field(

@@ -26,7 +26,7 @@ _FREE = {
     "trackers",
     "compile",
 }
-_FREE_OF_DATA = {"train", "validation", "validation_pictures", "workers"}
+_FREE_OF_DATA = {"train", "validation", "validation_pictures", "workers", "worker_processes"}
 
 
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
