@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from polyres.pictures import Format, Picture
+    from polyres.pictures import Format, Handling, Picture, Stack
+    from polyres.pictures.stacks import Kind
     from polyres.upscale import Target, Upscaler
     from polyres.upscale.batch import Batch, Job
 
@@ -40,6 +41,8 @@ class Settings:
     skip_existing: bool = False
     compare: bool = False
     target_format: Format | None = None
+    handling: Handling | None = None
+    kind: Kind = "picture"
     told: set[str] = field(default_factory=set)
 
 
@@ -100,7 +103,7 @@ class Run:
             warnings.filterwarnings("ignore", module="PIL")
             bar = progress.add_task("", total=len(self.batch.jobs))
 
-            def work(job: Job, read: tuple[Picture, bool]) -> Callable[[], Outcome]:
+            def work(job: Job, read: tuple[Stack, bool]) -> Callable[[], Outcome]:
                 done = len(self.outcomes) - len(self.batch.failures)
                 progress.update(bar, completed=done, description=escape(job.source.name))
                 self._bar = lambda part: progress.update(bar, completed=done + part)
@@ -119,16 +122,17 @@ class Run:
         self.failures.append((job.source, error))
         self.outcomes.append(Outcome(str(job.source), str(job.target), "failed", str(error)))
 
-    def _read(self, job: Job) -> tuple[Picture, bool]:
-        """The picture, and whether its result is there already."""
-        from polyres.pictures import Limits, decode_picture, read_picture
+    def _read(self, job: Job) -> tuple[Stack, bool]:
+        """The picture, or its frames or bands, and whether its result is there already."""
+        from polyres.pictures import Limits, Stack, decode_picture, read_stack
         from polyres.upscale.batch import PIPE
 
-        limits = Limits(self.settings.max_pixels, min_side=2)
+        limits = Limits(self.settings.max_pixels)
         if job.source == PIPE:
-            return decode_picture(io.BytesIO(sys.stdin.buffer.read()), "standard input", limits), False
-        picture = read_picture(job.source, limits)
-        return picture, self.settings.skip_existing and self._is_done(job, picture)
+            content = io.BytesIO(sys.stdin.buffer.read())
+            return Stack((decode_picture(content, "standard input", limits),)), False
+        stack = read_stack(job.source, limits, self.settings.kind)
+        return stack, self.settings.skip_existing and self._is_done(job, stack.pictures[0])
 
     def _is_done(self, job: Job, picture: Picture) -> bool:
         """Whether the result is there, can be read to its end, and has the size that is wanted."""
@@ -143,23 +147,25 @@ class Run:
             return False
         return (there.width, there.height) == (work.width, work.height)
 
-    def _work(self, job: Job, picture: Picture, is_done: bool) -> Callable[[], Outcome]:
-        """Enlarge one picture; what is left to do is to write it."""
+    def _work(self, job: Job, stack: Stack, is_done: bool) -> Callable[[], Outcome]:
+        """Enlarge one picture, or all its frames or bands; what is left to do is to write it."""
         from polyres.upscale.comparison import write_comparison
 
         started = time.monotonic()
         if is_done:
             skipped = Outcome(str(job.source), str(job.target), "skipped", "is there already")
             return lambda: skipped
+        picture = stack.pictures[0]
         for note in picture.notes:
             self.errors.print(f"{job.source}: {note}", markup=False)
         self._tell(job, picture)
         work = self.upscaler.plan(picture, target=self.settings.target)
-        enlarged = self.upscaler(picture, target=self.settings.target, on_progress=self._bar)
+        results = stack.mapped(self._enlarged)
+        enlarged = results.pictures[0]
         sizes = (picture.width, picture.height), (enlarged.width, enlarged.height)
 
         def finish() -> Outcome:
-            self._write(enlarged, job)
+            self._write(results, job)
             if self.settings.compare:
                 write_comparison(picture, enlarged, work, job.target)
             seconds = round(time.monotonic() - started, 3)
@@ -167,19 +173,43 @@ class Run:
 
         return finish
 
-    def _write(self, picture: Picture, job: Job) -> None:
-        from polyres.pictures import encode_picture, format_named, write_picture
+    def _enlarged(self, picture: Picture) -> Picture:
+        """``picture`` enlarged, and handled as asked."""
+        from polyres.pictures import Handling
+
+        handling = self.settings.handling or Handling()
+        shown = handling.before(picture)
+        enlarged = self.upscaler(shown, target=self.settings.target, on_progress=self._bar)
+        return handling.after(enlarged, picture)
+
+    def _write(self, stack: Stack, job: Job) -> None:
+        from polyres.pictures import encode_picture, format_named, write_stack
         from polyres.upscale.batch import PIPE
 
+        picture, dither = (
+            stack.pictures[0],
+            self.settings.handling is not None and self.settings.handling.dither,
+        )
         if job.target != PIPE:
-            write_picture(picture, job.target, self.settings.quality)
+            self._tell_left_out(picture, job)
+            write_stack(stack, job.target, self.settings.quality, dither=dither)
             return
         own = format_named(picture.format) if picture.format in _written() else format_named("png")
         content = io.BytesIO()
         wanted = self.settings.target_format or own
-        encode_picture(picture, content, wanted, self.settings.quality, "standard output")
+        encode_picture(picture, content, wanted, self.settings.quality, "standard output", dither=dither)
         sys.stdout.buffer.write(content.getvalue())
         sys.stdout.buffer.flush()
+
+    def _tell_left_out(self, picture: Picture, job: Job) -> None:
+        from polyres.pictures import format_of, left_out
+
+        target = format_of(job.target)
+        lost = left_out(picture, target) if target is not None else ()
+        if lost:
+            self.errors.print(
+                f"{job.target}: left out, for its format has no room: {', '.join(lost)}", markup=False
+            )
 
     def _tell(self, job: Job, picture: Picture) -> None:
         """How ``picture`` will be made, if asked; what a person should know of it, once a run."""

@@ -164,7 +164,7 @@ def _plain(image: Image.Image, stream: BinaryIO) -> Picture:
     """A picture that Pillow decodes at full depth."""
     codec, frames, notes = image.format or "", getattr(image, "n_frames", 1), []
     if frames > 1 and codec != "MPO":  # the other frames of an MPO are previews and depth maps
-        notes.append(f"the first of its {frames} frames was read")
+        notes.append(f"the first of its {frames} frames was read (--all-frames takes all)")
     if codec == "AVIF" and deep.is_deep_avif(image):
         notes.append("more than 8 bits a colour were read as 8")
     own = own_metadata(stream, codec)
