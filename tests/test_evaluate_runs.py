@@ -22,6 +22,7 @@ from polyres.data import Pair, find_pairs, resize
 from polyres.errors import CheckpointError, ConfigError, DataError, UnknownNameError, UsageError
 from polyres.evaluation import BASELINES, Report, Row, evaluate
 from polyres.evaluation.contenders import Contender, Settings, find_contender, refuse_clashes
+from polyres.evaluation.judges import read_judges
 from polyres.evaluation.pipeline import in_order, worker_count
 from polyres.evaluation.published import choose, read_published, sources
 from polyres.evaluation.tables import to_csv, to_latex, to_markdown
@@ -212,6 +213,72 @@ def test_an_onnx_file_is_measured_at_its_own_scale(pairs: list[Pair], walls: Pat
     assert [row.psnr for row in report.rows] == [row.psnr for row in expected.rows]
     with pytest.raises(UsageError, match="CPU"):
         find_contender(str(path), Settings(device="cuda"))
+
+
+def metric_file(path: Path, operator: str = "Sub") -> Path:
+    """An ONNX file: mean absolute difference of two pictures."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, real = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node(operator, ["a", "b"], ["d"]),
+        helper.make_node("Abs", ["d"], ["e"]),
+        helper.make_node("ReduceMean", ["e"], ["m"], keepdims=0),
+    ]
+    inputs = [helper.make_tensor_value_info(name, real, [1, 3, None, None]) for name in "ab"]
+    outputs = [helper.make_tensor_value_info("m", real, [])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "mae", inputs, outputs),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_metrics_from_onnx_files_stand_beside_the_others(walls: Path, tmp_path: Path) -> None:
+    file, out = metric_file(tmp_path / "mae.onnx"), tmp_path / "r"
+    arguments = ("--data", walls, "--scales", 4, "--model", "nearest", "--json", out / "r.json")
+    text, _ = run(
+        *arguments, "--perceptual", f"MAE={file}", "--csv", out / "r.csv", "--markdown", out / "r.md"
+    )
+    (pair, *_) = find_pairs(walls, [FOUR])
+    low, high = pair.read()
+    error = np.abs(BASELINES["nearest"](low, FOUR) - high / 255)[4:-4, 4:-4].mean()
+    report = Report.from_json((out / "r.json").read_text())
+    assert report.rows[0].extra == {"MAE": pytest.approx(error, abs=1e-6)}
+    mean = np.mean([row.extra["MAE"] for row in report.rows])
+    assert f"{mean:.4f}" in text
+    assert "MAE: the network in mae.onnx (SHA-256" in text
+    assert f" / {mean:.4f} |" in (out / "r.md").read_text()
+    assert "PSNR (dB) / SSIM / MAE." in (out / "r.md").read_text()
+    assert float(next(csv.DictReader((out / "r.csv").open()))["MAE"]) == report.rows[0].extra["MAE"]
+    metric_file(file, "Add")  # another metric by the same name
+    with pytest.raises(DataError, match="other rules"):
+        run(*arguments, "--perceptual", f"MAE={file}")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "what"),
+    [
+        ("ssim={}", UsageError, "name of its own"),
+        ("a/b={}", UsageError, "name of its own"),
+        ("gone.onnx", CheckpointError, "no file"),
+        ("bad={}.txt", CheckpointError, "no ONNX network"),
+    ],
+)
+def test_metric_files_that_are_wrong_are_refused(tmp_path: Path, text: str, error: type, what: str) -> None:
+    file = metric_file(tmp_path / "mae.onnx")
+    (tmp_path / "mae.onnx.txt").write_text("no network")
+    with pytest.raises(error, match=what):
+        read_judges([text.format(file)])
+
+
+def test_metrics_from_files_need_colour(walls: Path, pairs: list[Pair], tmp_path: Path) -> None:
+    judges = read_judges([str(metric_file(tmp_path / "mae.onnx"))])
+    assert judges[0].name == "mae"
+    with pytest.raises(UsageError, match="leave them out with route y8"):
+        evaluate(BASELINES["bicubic"], pairs, route="y8", judges=judges)
 
 
 # --- resumed runs ----------------------------------------------------------------------------------------------------

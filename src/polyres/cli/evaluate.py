@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from polyres.evaluation import Report
     from polyres.evaluation.contenders import Contender
     from polyres.evaluation.journal import Journal
+    from polyres.evaluation.judges import Judge
     from polyres.evaluation.published import Published
     from polyres.evaluation.run import OnPicture
     from polyres.metrics import Protocol
@@ -36,6 +37,7 @@ class Plan:
     protocol: Protocol
     route: str
     metrics: frozenset[str]
+    judges: list[Judge]
     pictures: Path | None
     workers: int | None
 
@@ -60,6 +62,10 @@ def evaluate(
         str, typer.Option(help="rgb, as networks are measured, or y8, as older papers measured bicubic.")
     ] = "rgb",
     metrics: Annotated[list[str] | None, typer.Option(help="Of psnr, ssim, ms-ssim.")] = None,
+    perceptual: Annotated[
+        list[str] | None,
+        typer.Option(help="Metric in an ONNX file of two pictures, NAME=FILE.onnx; repeatable."),
+    ] = None,
     options: Annotated[
         list[str] | None,
         typer.Option(help="YAML file with the network_g of original checkpoints, or MODEL=FILE; repeatable."),
@@ -98,9 +104,17 @@ def evaluate(
 
     from polyres.data import find_pairs
     from polyres.evaluation.contenders import find_contender, refuse_clashes
+    from polyres.evaluation.judges import read_judges
     from polyres.metrics import protocol_from
 
-    plan = Plan(protocol_from(protocol), route, _metrics(metrics), save_pictures, workers)
+    plan = Plan(
+        protocol_from(protocol),
+        route,
+        _metrics(metrics),
+        read_judges(perceptual or []),
+        save_pictures,
+        workers,
+    )
     rows, wanted = _published(published, plan.protocol), parse_scales(scales or ["2", "3", "4"])
     pairs = [pair for folder in data for pair in find_pairs(folder, wanted)]
     settings = _settings(chop, ensemble, device, options or [])
@@ -170,9 +184,8 @@ def _run(
     from polyres.evaluation.run import define, distinct, evaluate
 
     listed, way = distinct(pairs), find_route(plan.route)
-    empty = Report(
-        protocol=plan.protocol.name, definition=define(plan.protocol, way), route=plan.route, rows=()
-    )
+    definition = define(plan.protocol, way, plan.judges)
+    empty = Report(protocol=plan.protocol.name, definition=definition, route=plan.route, rows=())
     journal = Journal(path, empty)
     todo = {each.label + each.fingerprint: _missing(journal, plan, each, listed) for each in contenders}
     _tell(journal, contenders, listed, todo, errors)
@@ -190,6 +203,7 @@ def _run(
                         with_ssim="ssim" in plan.metrics,
                         with_ms_ssim="ms_ssim" in plan.metrics,
                         on_picture=step,
+                        judges=plan.judges,
                         made_by=each.fingerprint,
                         workers=plan.workers,
                     )

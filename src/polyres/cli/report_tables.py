@@ -30,13 +30,14 @@ def _table(report: Report, means: Sequence[Mean], per_picture: bool, published: 
     from polyres.evaluation.published import beside
     from polyres.evaluation.tables import MARK
 
-    first, extra = means[0], any(mean.ms_ssim is not None for mean in means)
+    first, names = means[0], list(dict.fromkeys(name for mean in means for name in mean.extra))
+    extra = ["MS-SSIM"] if any(mean.ms_ssim is not None for mean in means) else []
     rules = report.protocol if report.route == "rgb" else f"{report.protocol}, route {report.route}"
     table = Table(title=f"{first.group} ×{first.scale} · {rules}", title_justify="left", min_width=50)
     table.add_column("model", overflow="fold")
     if per_picture:
         table.add_column("picture", overflow="fold")
-    for title in ("pictures", "PSNR (dB)", "SSIM", *(["MS-SSIM"] if extra else [])):
+    for title in ("pictures", "PSNR (dB)", "SSIM", *extra, *names):
         table.add_column(title, justify="right", no_wrap=True)
     for each in beside(published, [(first.group, first.scale)]):
         ssim = "" if each.ssim is None else f"{each.ssim:.4f}"
@@ -44,12 +45,17 @@ def _table(report: Report, means: Sequence[Mean], per_picture: bool, published: 
     for mean in means:
         rows = [row for row in report.rows if row.key[:3] == (mean.model, mean.group, mean.scale)]
         for row in rows if per_picture else ():
-            table.add_row(row.model, row.picture, "", *_scores(row, extra))
-        texts = [mean.model, *(["mean"] if per_picture else []), str(mean.count), *_scores(mean, extra)]
+            table.add_row(row.model, row.picture, "", *_scores(row, extra, names))
+        texts = [
+            mean.model,
+            *(["mean"] if per_picture else []),
+            str(mean.count),
+            *_scores(mean, extra, names),
+        ]
         table.add_row(*texts, end_section=per_picture)
     return table
 
 
-def _scores(scored: Row | Mean, extra: bool) -> list[str]:
-    values = [scored.ssim, scored.ms_ssim] if extra else [scored.ssim]
+def _scores(scored: Row | Mean, extra: Sequence[str], names: Sequence[str]) -> list[str]:
+    values = [scored.ssim, *([scored.ms_ssim] if extra else []), *(scored.extra.get(name) for name in names)]
     return [f"{scored.psnr:.3f}", *("" if value is None else f"{value:.4f}" for value in values)]

@@ -33,6 +33,15 @@ def of_pair(pair: Pair) -> str:
     return hashlib.sha256(b"".join(_of_file(path) for path in paths)).hexdigest()[:_DIGITS]
 
 
+def of_file(path: Path) -> str:
+    """The first digits of the SHA-256 of a file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return _of_file(path).hex()[:_DIGITS]
+
+
 def _of_file(path: Path) -> bytes:
     try:
         facts = path.stat()

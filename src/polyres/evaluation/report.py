@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polyres._version import __version__
 from polyres.errors import DataError
@@ -23,6 +23,7 @@ class Row(BaseModel):
         psnr: in dB; infinite for an identical picture.
         ssim: at most 1, or None if it was left out.
         ms_ssim: likewise.
+        extra: other metrics by name; the report's definition tells what they are.
         made_by: fingerprint of the model and its settings; empty where the caller gave none.
         made_from: fingerprint of the picture's files.
     """
@@ -36,6 +37,7 @@ class Row(BaseModel):
     psnr: float
     ssim: float | None = None
     ms_ssim: float | None = None
+    extra: dict[str, float] = Field(default_factory=dict)
     made_by: str = ""
     made_from: str = ""
 
@@ -56,6 +58,7 @@ class Mean:
     psnr: float
     ssim: float | None
     ms_ssim: float | None = None
+    extra: Mapping[str, float] = field(default_factory=dict)
 
 
 class Report(BaseModel):
@@ -131,7 +134,13 @@ def _mean(rows: Sequence[Row]) -> Mean:
         math.fsum(row.psnr for row in rows) / len(rows),
         _mean_of_all([row.ssim for row in rows]),
         _mean_of_all([row.ms_ssim for row in rows]),
+        {name: math.fsum(row.extra[name] for row in rows) / len(rows) for name in _common(rows)},
     )
+
+
+def _common(rows: Sequence[Row]) -> list[str]:
+    """The names of the metrics that every row has beside the usual ones."""
+    return [name for name in rows[0].extra if all(name in row.extra for row in rows)]
 
 
 def _mean_of_all(values: Sequence[float | None]) -> float | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from polyres.data import Pair
-from polyres.errors import DataError
+from polyres.data import Pair, read_rgb
+from polyres.errors import DataError, UsageError
 from polyres.evaluation.fingerprints import of_pair
+from polyres.evaluation.judges import Judge
 from polyres.evaluation.pipeline import in_order, shared, worker_count
 from polyres.evaluation.report import Report, Row
 from polyres.evaluation.routes import Measured, Route, Upscale, find_route
@@ -31,6 +32,7 @@ def evaluate(
     with_ssim: bool = True,
     with_ms_ssim: bool = False,
     on_picture: OnPicture | None = None,
+    judges: Sequence[Judge] = (),
     made_by: str = "",
     workers: int | None = None,
 ) -> Report:
@@ -45,6 +47,7 @@ def evaluate(
         with_ssim: False leaves SSIM out, which takes longer than PSNR.
         with_ms_ssim: True adds MS-SSIM, which takes pictures of at least 161 pixels a side.
         on_picture: called after each picture, for progress or to keep the result.
+        judges: further metrics, from ONNX files; see :mod:`polyres.evaluation.judges`.
         made_by: fingerprint of ``upscale`` for the rows.
         workers: pictures measured at a time, by default one a core. An ``upscale`` that does not say that threads
             may share it is called by the caller's thread alone; see :class:`polyres.evaluation.pipeline.Shareable`.
@@ -53,25 +56,28 @@ def evaluate(
         DataError: no pairs, two of the same set, name and scale, or pictures that do not fit each other.
         PictureError: a file that cannot be read.
         UnknownNameError: an unknown protocol or route.
-        UsageError: a route that this ``upscale`` or protocol cannot take.
+        UsageError: a route that this ``upscale`` or protocol, or judges, cannot take.
     """
     listed = distinct(pairs)
     chosen = find_protocol(protocol) if isinstance(protocol, str) else protocol
     way = find_route(route)
+    if judges and way.name != "rgb":
+        raise UsageError(f"metrics in ONNX files compare RGB pictures; leave them out with route {way.name}")
     metrics = {"with_ssim": with_ssim, "with_ms_ssim": with_ms_ssim}
     threads, rows = worker_count(upscale, workers), []
     with shared(upscale, threads) as call:
-        work = partial(_row, way, call, chosen, metrics, name, made_by)
+        work = partial(_row, way, call, chosen, metrics, judges, name, made_by)
         for row, picture in in_order(listed, work, threads):
             rows.append(row)
             if on_picture:
                 on_picture(row, picture)
-    return Report(protocol=chosen.name, definition=define(chosen, way), route=route, rows=tuple(rows))
+    definition = define(chosen, way, judges)
+    return Report(protocol=chosen.name, definition=definition, route=route, rows=tuple(rows))
 
 
-def define(protocol: Protocol, route: Route) -> str:
+def define(protocol: Protocol, route: Route, judges: Iterable[Judge] = ()) -> str:
     """The definition that a report by these carries."""
-    return f"{protocol.definition} {route.definition}"
+    return " ".join([protocol.definition, route.definition, *(each.definition for each in judges)])
 
 
 def _row(
@@ -79,6 +85,7 @@ def _row(
     upscale: Upscale,
     protocol: Protocol,
     metrics: Mapping[str, bool],
+    judges: Sequence[Judge],
     name: str,
     made_by: str,
     pair: Pair,
@@ -93,10 +100,22 @@ def _row(
         psnr=scores.psnr,
         ssim=scores.ssim,
         ms_ssim=scores.ms_ssim,
+        extra=_judged(judges, protocol, pair, picture) if judges else {},
         made_by=made_by,
         made_from=of_pair(pair),
     )
     return row, picture
+
+
+def _judged(
+    judges: Sequence[Judge], protocol: Protocol, pair: Pair, picture: npt.NDArray[np.uint8]
+) -> dict[str, float]:
+    """What ``judges`` say of a result."""
+    height, width = picture.shape[:2]
+    rows, columns = protocol.border(pair.scale)
+    inside = (slice(rows, height - rows), slice(columns, width - columns))
+    original = read_rgb(pair.high)[:height, :width]
+    return {each.name: each(picture[inside], original[inside]) for each in judges}
 
 
 def _measure(

@@ -68,11 +68,12 @@ def to_csv(report: Report) -> str:
     """Every picture's scores, a line each, with the protocol and route in columns of their own."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ["model", "set", "scale", "picture", "psnr", "ssim", "ms_ssim", "protocol", "route", "polyres"]
-    )
+    extra = list(dict.fromkeys(name for row in report.rows for name in row.extra))
+    metrics = ["psnr", "ssim", "ms_ssim", *extra]
+    writer.writerow(["model", "set", "scale", "picture", *metrics, "protocol", "route", "polyres"])
     for row in report.rows:
-        scores = ("" if value is None else value for value in (row.psnr, row.ssim, row.ms_ssim))
+        values = [row.psnr, row.ssim, row.ms_ssim, *(row.extra.get(name) for name in extra)]
+        scores = ("" if value is None else value for value in values)
         writer.writerow([*row.key, *scores, report.protocol, report.route, report.version])
     return stream.getvalue()
 
@@ -92,6 +93,7 @@ def _layout(report: Report, published: Sequence[Published]) -> tuple[list[str], 
         for line in [*_printed(shown, scale, groups), *_measured(means, scale)]
     ]
     kinds = "PSNR (dB) / SSIM" + (" / MS-SSIM" if any(mean.ms_ssim is not None for mean in means) else "")
+    kinds = " / ".join([kinds, *dict.fromkeys(name for mean in means for name in mean.extra)])
     notes = [f"{kinds}. {report.definition} polyres {report.version}."]
     notes += [f"{MARK} As printed, not measured here. {line}." for line in sources(shown)]
     return groups, lines, notes
@@ -101,7 +103,8 @@ def _measured(means: Sequence[Mean], scale: str) -> list[Line]:
     lines: dict[str, dict[str, str]] = {}
     for mean in means:
         if mean.scale == scale:
-            lines.setdefault(mean.model, {})[mean.group] = _scores(mean.psnr, mean.ssim, mean.ms_ssim)
+            others = (mean.ssim, mean.ms_ssim, *mean.extra.values())
+            lines.setdefault(mean.model, {})[mean.group] = _scores(mean.psnr, *others)
     return [Line(scale, model, cells) for model, cells in lines.items()]
 
 
@@ -111,13 +114,13 @@ def _printed(published: Sequence[Published], scale: str, groups: Sequence[str]) 
     for row in published:
         if row.scale == scale:
             cells = lines.setdefault((row.label, row.source), {})
-            cells[names[row.group.lower()]] = _scores(row.psnr, row.ssim, None)
+            cells[names[row.group.lower()]] = _scores(row.psnr, row.ssim)
     return [Line(scale, f"{label} {MARK}", cells) for (label, _), cells in lines.items()]
 
 
-def _scores(psnr: float, ssim: float | None, ms_ssim: float | None) -> str:
+def _scores(psnr: float, *others: float | None) -> str:
     """With as many digits as papers print."""
-    return " / ".join([f"{psnr:.2f}", *(f"{value:.4f}" for value in (ssim, ms_ssim) if value is not None)])
+    return " / ".join([f"{psnr:.2f}", *(f"{value:.4f}" for value in others if value is not None)])
 
 
 def _escaped(text: str) -> str:
