@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from polyres.data.degradations import DEGRADATIONS
 from polyres.encoders import ENCODERS
 from polyres.losses import LOSSES
 from polyres.training.config import RunConfig
@@ -23,6 +24,7 @@ def schema() -> dict[str, Any]:
     parts["ModelConfig"]["properties"]["encoder"] = _named(parts, "encoder", ENCODERS)
     parts["ModelConfig"]["properties"]["upsampler"] = _named(parts, "upsampler", UPSAMPLERS)
     parts["LossConfig"]["properties"]["name"]["enum"] = list(LOSSES)
+    parts["DegradationConfig"]["properties"]["name"]["enum"] = list(DEGRADATIONS)
     # Scales may also be listed, or be numbers in YAML's keys; the reader turns both into text.
     scales = parts["DataConfig"]["properties"]["scales"]
     scales["anyOf"] = [{"type": "array"}, {"type": "object"}]
