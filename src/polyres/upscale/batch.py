@@ -69,7 +69,7 @@ def gather(
             a name with ``*``, ``?``, ``[`` or ``**`` that is no file stands for what it matches.
         output: a folder, or a file.
         suffix: put after the name of each picture: ``cat.jpg`` becomes ``cat_x2.jpg``.
-        target_format: of the results; by default the picture's own, or PNG if that is not written.
+        target_format: of the results; by default the picture's own, or PNG if that is not written, or not well (GIF).
         recursive: also take the folders inside folders; the results mirror the tree.
         template: names of the results, instead of ``suffix``.
         size: what the template calls ``{size}``.
@@ -133,7 +133,7 @@ class _Naming:
     def of(self, source: Path) -> str:
         """The file name of the result of ``source``."""
         own, wanted = format_of(source), self.target_format
-        same = own is not None and wanted in (None, own)
+        same = own is not None and (wanted is own or (wanted is None and own.by_default))
         ext = source.suffix if same else wanted.suffixes[0] if wanted else ".png"
         return self.template.name(source.stem, self.size, ext)
 
