@@ -43,7 +43,7 @@ def upscale(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monk
         return status, out.decode(), err
 
     def raw(*words: object) -> tuple[int, bytes, str]:
-        words = ("polyres", "upscale", *words, "-n", model_file)
+        words = ("polyres", "upscale", *words, "-n", model_file, "--engine", "torch")
         monkeypatch.setattr(sys, "argv", [str(word) for word in words])
         monkeypatch.setenv("COLUMNS", "200")
         with pytest.raises(SystemExit) as exit_:

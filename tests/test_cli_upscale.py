@@ -52,7 +52,7 @@ def run(
 
 @pytest.fixture
 def upscale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model_file: Path):
-    return lambda *words: run(capsys, monkeypatch, *words, "-n", model_file)
+    return lambda *words: run(capsys, monkeypatch, *words, "-n", model_file, "--engine", "torch")
 
 
 def names(folder: Path) -> list[str]:

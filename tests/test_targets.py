@@ -275,7 +275,17 @@ def upscale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     """The exit status, standard output and standard error of ``polyres upscale`` with these words."""
 
     def run(*words: object) -> tuple[int, str, str]:
-        arguments = ["polyres", "upscale", *map(str, words), "-n", str(model_file), "--device", "cpu"]
+        arguments = [
+            "polyres",
+            "upscale",
+            *map(str, words),
+            "-n",
+            str(model_file),
+            "--device",
+            "cpu",
+            "--engine",
+            "torch",
+        ]
         monkeypatch.setattr(sys, "argv", arguments)
         monkeypatch.setenv("COLUMNS", "200")
         with pytest.raises(SystemExit) as exit_:

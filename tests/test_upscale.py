@@ -23,6 +23,7 @@ from polyres.pictures import Picture, read_picture
 from polyres.scale import Scale
 from polyres.upsamplers import SPConv
 from polyres.upscale import Plan, Upscaler, plan
+from polyres.upscale import choice as choice_module
 from polyres.upscale import upscaler as upscaler_module
 from polyres.upscale.memory import free_memory, is_out_of_memory, peak_bytes
 
@@ -143,9 +144,9 @@ def test_a_network_that_looks_everywhere_is_told_to_be_inexact() -> None:
 
 def test_all_tiles_of_a_row_may_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    run = upscaler_module.TorchEngine.__call__
+    run = upscaler_module.Engine.__call__
     monkeypatch.setattr(
-        upscaler_module.TorchEngine,
+        upscaler_module.Engine,
         "__call__",
         lambda self, windows: (seen.append(windows.shape), run(self, windows))[1],
     )
@@ -450,7 +451,7 @@ def test_weights_that_are_not_finite_are_told() -> None:
 def test_a_model_is_fused_once_a_scale_and_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     model, calls = tiny().train(), []
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    monkeypatch.setattr(upscaler_module, "fuse", lambda *args: (calls.append(args[1]), fuse(*args))[1])
+    monkeypatch.setattr(choice_module, "fuse", lambda *args: (calls.append(args[1]), fuse(*args))[1])
     upscaler = Upscaler(model, device="cpu")
     for scale in (2, 3, 2, "2"):
         upscaler(noise(5, 5), scale=scale)

@@ -8,6 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from polyres.cli.batches import Run, Settings
+from polyres.cli.handling import (
+    BandsOption,
+    DepthOption,
+    DitherOption,
+    FramesOption,
+    SpaceOption,
+    StripOption,
+    handling_of,
+    kind_of,
+)
 from polyres.cli.sizes import (
     HeightOption,
     LongSideOption,
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
     import torch
 
     from polyres.upscale import Upscaler
+    from polyres.upscale.choice import EngineName
 
 
 def upscale(
@@ -62,7 +73,11 @@ def upscale(
     ] = "auto",
     target_format: Annotated[
         str | None,
-        typer.Option("-f", "--format", help="png, jpeg, webp, tiff, bmp or avif. Default: as the input."),
+        typer.Option(
+            "-f",
+            "--format",
+            help="png, jpeg, webp, tiff, bmp, avif, jp2 or gif. Default: as the input, or png.",
+        ),
     ] = None,
     suffix: Annotated[
         str | None,
@@ -95,11 +110,23 @@ def upscale(
     quality: Annotated[
         int, typer.Option("-q", "--quality", min=1, max=100, help="Of JPEG, WebP (100: lossless) and AVIF.")
     ] = 95,
+    space: SpaceOption = "own",
+    depth: DepthOption = None,
+    dither: DitherOption = False,
+    strip_metadata: StripOption = False,
+    all_frames: FramesOption = False,
+    bands: BandsOption = False,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, ... Default: the GPU if any.")
     ] = None,
     precision: Annotated[
         str, typer.Option(help="float32, bfloat16, float16, or auto: the fastest that is good enough.")
+    ] = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="torch, onnxruntime, openvino, or auto: the fastest that is installed, tried once for a model."
+        ),
     ] = "auto",
     max_megapixels: Annotated[
         float, typer.Option(min=0, help="Larger pictures are refused, not decoded.")
@@ -119,6 +146,7 @@ def upscale(
 
     target = target_of(scale, width, height, size, mode, short_side, long_side, max_pixels)
     side = _tile(tile)
+    handling, kind = handling_of(space, depth, dither, strip_metadata), kind_of(all_frames, bands)
     if name is not None and suffix is not None:
         raise UsageError("give --name or --suffix, not both: a template holds what a suffix would add")
     wanted_format = format_named(target_format) if target_format else None
@@ -135,7 +163,7 @@ def upscale(
         raise UsageError("--compare writes files beside the result, and standard output is beside nothing")
     prepare_folders(batch)
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
-    upscaler, trained = _upscaler(model, device, precision, side)
+    upscaler, trained = _upscaler(model, device, precision, side, engine)
     run = Run(
         batch,
         upscaler,
@@ -148,6 +176,8 @@ def upscale(
             skip_existing,
             compare,
             wanted_format,
+            handling,
+            kind,
         ),
         errors,
     )
@@ -160,15 +190,27 @@ def upscale(
 
 
 def _upscaler(
-    model: str, device: str | None, precision: str, tile: int | Literal["auto"]
+    model: str, device: str | None, precision: str, tile: int | Literal["auto"], engine: str
 ) -> tuple[Upscaler, tuple[Scale, ...]]:
     """The model, loaded, in an upscaler, and the scales that it was trained at, as far as its file tells."""
     from polyres.upscale import Upscaler
     from polyres.weights import load
     from polyres.weights.store import load_card
 
-    upscaler = Upscaler(load(model), device=_device(device), dtype=_dtype(precision), tile=tile)
+    upscaler = Upscaler(
+        load(model),
+        device=_device(device),
+        dtype=_dtype(precision),
+        tile=tile,
+        engine=_engine_name(engine),
+    )
     return upscaler, tuple(Scale.of(text) for text in load_card(model).scales)
+
+
+def _engine_name(name: str) -> EngineName:
+    from polyres.upscale.choice import check_engine
+
+    return check_engine(name)
 
 
 def _tile(text: str) -> int | Literal["auto"]:

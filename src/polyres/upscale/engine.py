@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 
 import torch
@@ -18,15 +19,13 @@ from polyres.upscale.tiling import round_up
 _PROBE = 64  # side of the picture that memory is measured on
 
 
-class TorchEngine:
-    """A fused model, run by torch.
+class Engine(ABC):
+    """What runs a fused model on windows of a picture.
 
     Args:
-        fused: the model at one scale; moved to ``device``.
+        fused: the model at one scale.
         device: where it runs.
-        dtype: what its convolutions compute in: float32, bfloat16 or float16. Input, output and the model's last
-            sum are float32 in any case.
-        native: on a CPU, run the parts that have a native form by it, in float32.
+        dtype: what it computes in.
 
     Attributes:
         scale: of the model.
@@ -35,19 +34,10 @@ class TorchEngine:
         minimum_size: smaller windows are padded to it.
     """
 
-    def __init__(
-        self, fused: FusedModel, device: torch.device, dtype: torch.dtype, native: bool = True
-    ) -> None:
-        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-            raise UsageError(f"dtype must be float32, bfloat16 or float16; got {dtype}")
-        native = native and device.type == "cpu"
-        form = accelerate(fused) if native else fused
-        self._acceleration = describe_acceleration(fused, form) if native else ""
-        self.module = form.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __init__(self, fused: FusedModel, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype, self.scale = device, dtype, fused.scale
         self.context, self.multiple_of = fused.context, fused.multiple_of
         self.minimum_size = fused.encoder.minimum_size
-        self._bytes_per_pixel: float | None = None
 
     def __call__(self, windows: Pixels) -> Tensor:
         """Enlarge ``windows`` (N, H, W, 1 or 3) of any depth to (N, 3, H', W') float32, not clamped.
@@ -64,6 +54,41 @@ class TorchEngine:
                 + ("its weights are damaged" if self.dtype == torch.float32 else "try float32")
             )
         return result
+
+    @abstractmethod
+    def bytes_per_pixel(self) -> float:
+        """Working memory for each pixel of a window."""
+
+    @abstractmethod
+    def __str__(self) -> str: ...
+
+    @abstractmethod
+    def _run(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1], of any strides, to (N, 3, H', W') float32."""
+
+
+class TorchEngine(Engine):
+    """A fused model, run by torch.
+
+    Args:
+        fused: the model at one scale; moved to ``device``.
+        device: where it runs.
+        dtype: what its convolutions compute in: float32, bfloat16 or float16. Input, output and the model's last
+            sum are float32 in any case.
+        native: on a CPU, run the parts that have a native form by it, in float32.
+    """
+
+    def __init__(
+        self, fused: FusedModel, device: torch.device, dtype: torch.dtype, native: bool = True
+    ) -> None:
+        if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise UsageError(f"dtype must be float32, bfloat16 or float16; got {dtype}")
+        super().__init__(fused, device, dtype)
+        native = native and device.type == "cpu"
+        form = accelerate(fused) if native else fused
+        self._acceleration = describe_acceleration(fused, form) if native else ""
+        self.module = form.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._bytes_per_pixel: float | None = None
 
     def bytes_per_pixel(self) -> float:
         """Working memory for each pixel of a window; measured once, on a small window."""

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from polyres.deploy.devices import default_device, default_dtype
-from polyres.deploy.fuse import fuse
 from polyres.errors import PictureError, UsageError
 from polyres.model import SRModel
 from polyres.pictures.picture import Picture, Pixels
@@ -19,7 +18,8 @@ from polyres.pictures.resample import resample
 from polyres.pictures.tensors import pixels_of
 from polyres.pictures.transparency import bleed
 from polyres.scale import Scale, ScaleLike
-from polyres.upscale.engine import TorchEngine
+from polyres.upscale.choice import EngineName, check_engine, make_engine
+from polyres.upscale.engine import Engine
 from polyres.upscale.memory import is_out_of_memory, working_memory
 from polyres.upscale.planning import Plan, plan
 from polyres.upscale.targets import MAX_OUTPUT_PIXELS, Target
@@ -84,6 +84,8 @@ class Upscaler:
         memory: bytes of working memory; by default half of what is free, and no more than is of use.
         max_pixels: of a result.
         native: on a CPU, run networks that have a native form by it; compiled at first use, if there is a compiler.
+        engine: what runs the network: ``"torch"``, ``"onnxruntime"``, ``"openvino"``, or ``"auto"``, the fastest of
+            those that are installed, which is tried once for a network on a machine. All but torch need a CPU.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Upscaler:
         memory: int | None = None,
         max_pixels: int = MAX_OUTPUT_PIXELS,
         native: bool = True,
+        engine: EngineName = "torch",
     ) -> None:
         if tile != "auto" and (not isinstance(tile, int) or isinstance(tile, bool) or tile < 0):
             raise UsageError(f"tile is a number of pixels, 0 for no tiles, or 'auto'; got {tile!r}")
@@ -106,7 +109,8 @@ class Upscaler:
         self.dtype = dtype or default_dtype(self.device)
         self.tile, self.overlap, self.batch, self.memory = tile, overlap, batch, memory
         self.max_pixels, self.native = max_pixels, native
-        self._engines: dict[Scale, TorchEngine] = {}
+        self.engine, self._fixed_dtype = check_engine(engine), dtype is not None
+        self._engines: dict[Scale, tuple[Engine, str]] = {}
 
     def __call__(
         self,
@@ -181,14 +185,24 @@ class Upscaler:
 
     def describe(self, scale: ScaleLike) -> str:
         """What runs the network at ``scale``, and in which precision."""
-        return str(self._engine(Scale.of(scale)))
+        engine = self._engine(Scale.of(scale))
+        chosen = self._engines[engine.scale][1]
+        return f"{engine} ({chosen})" if chosen else str(engine)
 
-    def _engine(self, scale: Scale) -> TorchEngine:
+    def _engine(self, scale: Scale) -> Engine:
         if scale not in self._engines:
-            self._engines[scale] = TorchEngine(fuse(self.model, scale), self.device, self.dtype, self.native)
-        return self._engines[scale]
+            self._engines[scale] = make_engine(
+                self.model,
+                scale,
+                self.device,
+                self.dtype,
+                name=self.engine,
+                fixed_dtype=self._fixed_dtype,
+                native=self.native,
+            )
+        return self._engines[scale][0]
 
-    def _room(self, engine: TorchEngine) -> float:
+    def _room(self, engine: Engine) -> float:
         """Pixels that all windows of a batch together may have."""
         memory = working_memory(self.device) if self.memory is None else self.memory
         return memory / engine.bytes_per_pixel()
@@ -233,7 +247,7 @@ class Upscaler:
                     ) from error
                 tile = smaller
 
-    def _batch(self, engine: TorchEngine, tiling: Tiling, tile: tuple[int, int]) -> int:
+    def _batch(self, engine: Engine, tiling: Tiling, tile: tuple[int, int]) -> int:
         """How many windows fit into memory together."""
         if tiling.columns.count(tile[1]) == 1:
             return 1
@@ -241,7 +255,7 @@ class Upscaler:
         return max(1, min(_MAX_BATCH, int(self._room(engine) // window)))
 
 
-def _band(engine: TorchEngine, pixels: Pixels, row: Span, columns: list[Span], batch: int) -> Pixels:
+def _band(engine: Engine, pixels: Pixels, row: Span, columns: list[Span], batch: int) -> Pixels:
     """One row of tiles enlarged: (rows, W', C), same dtype as ``pixels``."""
     tall, wide = engine.scale.y, engine.scale.x
     target = row.target(tall)
