@@ -19,7 +19,7 @@ from torch import Tensor
 
 from polyres.errors import ScaleError
 from polyres.layers.interpolate import bilinear, sample_at
-from polyres.layers.phases import depth_to_space, embed, phase_conv2d
+from polyres.layers.phases import PhaseConv, depth_to_space, embed, phase_conv2d
 from polyres.scale import Scale, axis_taps
 from polyres.upsamplers.forms import GroupedConv, SymmetricConv
 from polyres.upsamplers.igconv import IGConv
@@ -187,6 +187,18 @@ def test_every_pixel_equals_brute_force(text: str | tuple[str, str]) -> None:
             patch = padded[0, :, n + 1 : n + 4, m + 1 : m + 4]
             expected += wy * wx * (kernel * patch).sum(dim=(1, 2, 3))
         assert torch.allclose(output[0, :, i, j], expected, rtol=0, atol=1e-10), (i, j)
+
+
+@pytest.mark.parametrize("text", ["5/2", "4/3", "8/7", ("7/4", "3")])
+def test_incomplete_periods_read_zeros(text: str | tuple[str, str]) -> None:
+    """Sizes that are multiples of the period, and those that are not, take ways of their own."""
+    scale = Scale.of(text)
+    conv = PhaseConv(2, 3, scale)
+    for height, width in [(14, 14), (12, 15), (1, 2), (13, 12), (7, 16)]:
+        features = torch.randn(1, 2, height, width)
+        complete = F.pad(features, (0, 168 - width, 0, 168 - height))
+        rows, columns = scale.output_size(height, width)
+        torch.testing.assert_close(conv(features), conv(complete)[..., :rows, :columns])
 
 
 def cells(index: int, factor: Fraction) -> list[tuple[int, float, float]]:

@@ -73,16 +73,21 @@ def phase_conv2d(features: Tensor, weight: Tensor, bias: Tensor | None, scale: S
     height, width = features.shape[-2:]
     (qy, qx), (py, px) = scale.period, scale.phases
     rows, columns = scale.output_size(height, width)
-    pad_y, pad_x = (weight.shape[-2] - qy) // 2, (weight.shape[-1] - qx) // 2
-    if scale.is_integer:
-        maps = F.conv2d(features, weight, bias, padding=(pad_y, pad_x))
-    else:
-        # The last, incomplete period reads zeros below and right of the picture; what it makes is cropped.
-        below = (rows + py - 1) // py * qy - height + pad_y
-        right = (columns + px - 1) // px * qx - width + pad_x
-        padded = F.pad(features, (pad_x, right, pad_y, below))
-        maps = F.conv2d(padded, weight, bias, stride=(qy, qx))
+    lead_y, lead_x = _lead(height, qy), _lead(width, qx)
+    padding = (weight.shape[-2] - qy) // 2 + lead_y * qy, (weight.shape[-1] - qx) // 2 + lead_x * qx
+    maps = F.conv2d(features, weight, bias, stride=(qy, qx), padding=padding)
+    if lead_y or lead_x:
+        maps = maps[..., lead_y:, lead_x:]
     return depth_to_space(maps, (py, px))[..., :rows, :columns]
+
+
+def _lead(size: int, period: int) -> int:
+    """Periods by which the convolution starts before the picture: one if the last period is incomplete.
+
+    It needs zeros on the far side, and a convolution's own padding is as much on either side. To make a period too
+    many costs far less than a padded copy of the features. Of a size that is a symbol, in an export, nothing is known.
+    """
+    return int(period > 1 and not (isinstance(size, int) and size % period == 0))
 
 
 class PhaseConv(nn.Conv2d):
