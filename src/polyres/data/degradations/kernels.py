@@ -41,11 +41,11 @@ def gaussian(
 def sinc(size: int, cutoff: float) -> Float:
     """The ideal circular low-pass of ``cutoff`` radians a pixel, cut to ``size``: what makes ringing."""
     y, x = _grid(size)
-    radius = np.hypot(y, x)
-    centre = cutoff**2 / (4 * math.pi)  # the limit of the formula at radius 0
+    radii, place = np.unique(np.hypot(y, x), return_inverse=True)  # a sixth of the pixels: the rest are mirrored
     with np.errstate(invalid="ignore", divide="ignore"):
-        kernel = cutoff * bessel_j1(cutoff * radius) / (2 * math.pi * radius)
-    kernel[size // 2, size // 2] = centre
+        values = cutoff * bessel_j1(cutoff * radii) / (2 * math.pi * radii)
+    values[0] = cutoff**2 / (4 * math.pi)  # the limit of the formula at radius 0
+    kernel = values[place].reshape(size, size)
     return np.asarray(kernel / kernel.sum())
 
 
@@ -58,11 +58,26 @@ def bessel_j1(x: Float) -> Float:
 def blur(image: Image, kernel: Float) -> Image:
     """``image`` (H, W, 3) correlated with ``kernel``, whose side is odd; borders are mirrored."""
     reach = kernel.shape[0] // 2
-    wide = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="symmetric")
-    shape = wide.shape[0], wide.shape[1]
-    spectrum = np.fft.rfft2(kernel[::-1, ::-1], shape)[..., None]
-    result = np.fft.irfft2(np.fft.rfft2(wide, axes=(0, 1)) * spectrum, shape, axes=(0, 1))
-    return result[2 * reach :, 2 * reach :].astype(np.float32)
+    planes = image.transpose(2, 0, 1)
+    wide = np.pad(planes, ((0, 0), (reach, reach), (reach, reach)), mode="symmetric")
+    # Whatever is added to reach a length that transforms fast wraps around into the margin, which is cut off.
+    shape = _fast(wide.shape[1]), _fast(wide.shape[2])
+    spectrum = np.fft.rfft2(kernel[::-1, ::-1].astype(np.float32), shape)
+    result = np.fft.irfft2(np.fft.rfft2(wide, shape) * spectrum, shape)
+    inside = result[:, 2 * reach : wide.shape[1], 2 * reach : wide.shape[2]]
+    return np.ascontiguousarray(inside.transpose(1, 2, 0), dtype=np.float32)
+
+
+def _fast(length: int) -> int:
+    """The first length from ``length`` on whose prime factors are 2, 3 and 5."""
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 1
 
 
 def _grid(size: int) -> tuple[Float, Float]:
