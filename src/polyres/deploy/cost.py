@@ -37,7 +37,7 @@ def peak_of_tensors(call: Callable[[], Any]) -> int:
     """
     with _Allocations() as allocations:
         call()
-    return allocations.peak
+    return int(allocations.peak)
 
 
 def take_turns(

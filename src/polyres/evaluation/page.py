@@ -115,6 +115,7 @@ def _table(columns: Sequence[str], rows: Iterable[Iterable[str]], kind: str = ""
 def _results(report: Report) -> str:
     """A table for each set, a row for each scale and model."""
     means, parts = report.means(), []
+    order = list(dict.fromkeys(mean.scale for mean in means))
     for group in dict.fromkeys(mean.group for mean in means):
         rows = [
             (
@@ -124,7 +125,7 @@ def _results(report: Report) -> str:
                 f"{mean.psnr:.3f}",
                 "" if mean.ssim is None else f"{mean.ssim:.4f}",
             )
-            for mean in means
+            for mean in sorted(means, key=lambda mean: order.index(mean.scale))
             if mean.group == group
         ]
         parts.append(f"<h3>{escape(group)}</h3>")

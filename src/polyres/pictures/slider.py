@@ -19,7 +19,7 @@ from polyres.pictures.writing import encode_picture
 
 #: Rules for everything that :func:`slider` makes.
 STYLE = """
-.slider { --cut: 50%; margin: 0 0 1rem; display: inline-block; max-width: 100%; }
+.slider { --cut: 50%; margin: 0 0 1rem; width: fit-content; max-width: 100%; }
 .slider .stage { position: relative; max-width: 100%; overflow: hidden; }
 .slider img { position: absolute; inset: 0; width: 100%; height: 100%; display: block; }
 .slider .pixelated { image-rendering: pixelated; }

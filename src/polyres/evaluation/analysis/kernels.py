@@ -124,7 +124,7 @@ def cosines(kernels: Matrix) -> Matrix:
     """|cosine| of the angle of each kernel with each; 0 for a kernel that is zero."""
     norms = np.linalg.norm(kernels, axis=1, keepdims=True)
     units = np.divide(kernels, norms, out=np.zeros_like(kernels), where=norms > 0)
-    return np.abs(units @ units.T)
+    return np.asarray(np.abs(units @ units.T))
 
 
 def effective_rank(kernels: Matrix) -> float:
@@ -181,7 +181,7 @@ def _layers(model: nn.Module, pattern: str, per: Per) -> Iterator[Layer]:
             weight = _slices(module.weight, per)
             basis = weight
             if parametrize.is_parametrized(module, "weight"):
-                basis = _slices(module.parametrizations.weight.original, per)
+                basis = _slices(module.get_parameter("parametrizations.weight.original"), per)
         if module.weight[0, 0].numel() < 2 or not 2 <= len(weight) <= MOST_KERNELS:
             continue
         change = float(np.linalg.norm(weight - basis))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from polyres.errors import DataError
-from polyres.evaluation.analysis.findings import Analysis, Finding, Table
+from polyres.evaluation.analysis.findings import Analysis, Cell, Finding, Table
 from polyres.evaluation.analysis.inputs import shrunk, tensor
 from polyres.evaluation.figures import draw_matrix, new_figure
 from polyres.model import SRModel, prepare
@@ -58,7 +58,7 @@ def find(models: Mapping[str, SRModel], scales: Sequence[Scale], high: npt.NDArr
         return figure
 
     lowest = float(matrix.min())
-    rows = [(name, *map(float, row)) for name, row in zip(names, matrix, strict=True)]
+    rows: list[tuple[Cell, ...]] = [(name, *map(float, row)) for name, row in zip(names, matrix, strict=True)]
     return Finding(
         ABOUT,
         f"the least alike of {len(names)} have a CKA of {lowest:.3f}",
