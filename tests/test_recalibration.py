@@ -95,9 +95,10 @@ def test_a_fresh_recalibration_changes_no_bit(name: str, layout: str, dtype: tor
     assert torch.equal(conv(features), before)
 
 
-def test_a_fresh_recalibrated_network_is_the_plain_one() -> None:
-    plain = small_network("none")
-    image = torch.rand(1, 3, 9, 8)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_fresh_recalibrated_network_is_the_plain_one(dtype: torch.dtype) -> None:
+    plain = small_network("none").to(dtype)
+    image = torch.rand(1, 3, 9, 8).to(dtype)
     with torch.no_grad():
         before = plain(image, 2)
         assert torch.equal(recalibrate(plain)(image, 2), before)
@@ -126,10 +127,11 @@ def test_folding_is_exact_and_leaves_the_plain_convolution(
     assert not folded.weight.requires_grad
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("std", [1e-3, 1e-2])
-def test_fusing_a_network_is_exact(std: float) -> None:
-    model = shaken(small_network(), std)
-    image = torch.rand(1, 3, 9, 8)
+def test_fusing_a_network_is_exact(std: float, dtype: torch.dtype) -> None:
+    model = shaken(small_network(), std).to(dtype)
+    image = torch.rand(1, 3, 9, 8).to(dtype)
     with torch.no_grad():
         fused = polyres.fuse(model, 2)
         assert torch.equal(fused(image), model(image, 2))
@@ -290,6 +292,17 @@ def folded_outside_autocast(recalibration: type[nn.Module]) -> tuple[Tensor, Ten
 def test_autocast_computes_the_folded_weight() -> None:
     assert torch.equal(*folded_outside_autocast(KernelRecalibration))
     assert not torch.equal(*folded_outside_autocast(Unguarded))
+
+
+def test_fusing_a_network_is_exact_under_autocast() -> None:
+    model = shaken(small_network(), 0.1)
+    image = torch.rand(1, 3, 9, 8)
+    with torch.no_grad():
+        fused = polyres.fuse(model, 2)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(image, 2)
+            assert torch.equal(fused(image), output)
+    assert output.isfinite().all()
 
 
 def test_half_precision_weights_are_mixed_in_single() -> None:
