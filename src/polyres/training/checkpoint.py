@@ -30,7 +30,11 @@ def save_checkpoint(folder: Path, state: dict[str, Any], keep: int = 2) -> None:
     """
     with replacing(folder / f"step-{state['step']:08d}.ckpt") as stream:
         hashing = _Hashing(stream)
-        torch.save(state, cast(BinaryIO, hashing))  # it only writes
+        try:
+            torch.save(state, cast(BinaryIO, hashing))  # it only writes
+        except RuntimeError as error:
+            # Of a write that fails torch tells only that the file has another length than it thought.
+            raise hashing.error or error from None
         stream.write(_MARK + hashing.hash.digest())
     _sync(folder)
     for old in _checkpoints(folder)[keep:]:
@@ -68,10 +72,15 @@ class _Hashing:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream, self.hash = stream, hashlib.sha256()
+        self.error: OSError | None = None
 
     def write(self, content: bytes | memoryview) -> int:
         self.hash.update(content)
-        return self._stream.write(content)
+        try:
+            return self._stream.write(content)
+        except OSError as error:
+            self.error = error
+            raise
 
     def flush(self) -> None:
         self._stream.flush()

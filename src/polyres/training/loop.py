@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -71,7 +70,7 @@ def train(
         drawn, wait = draw(batches, state.step, processes.share(config.accumulate))
         loss = processes.sum(accumulate_gradients(state, drawn, terms, config, processes))
         processes.sum_gradients(parameters)
-        gradient = float(nn.utils.clip_grad_norm_(parameters, config.optimiser.clip or math.inf))
+        gradient = gradient_norm(parameters)
         fault = fault_in(loss, gradient, (t for b in drawn for t in tensors(b, config.device)), model)
         if fault is not None:
             guard.reject(Fault(state.step + 1, fault, drawn), weights_changed=False)
@@ -110,11 +109,19 @@ def accumulate_gradients(
     return loss
 
 
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
+    """Of all gradients together; they stay as they are, so that one that is not finite can still be found."""
+    norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+    return float(torch.linalg.vector_norm(torch.stack(norms)))
+
+
 def change_weights(
     state: TrainingState, config: RunConfig, guard: Guard, drawn: Sequence[Batch]
 ) -> str | None:
     """One step of the optimiser and of the average, unless a weight is not finite after it: which one, then."""
     state.whole = False
+    if config.optimiser.clip is not None:
+        nn.utils.clip_grad_norm_(state.model.parameters(), config.optimiser.clip)
     state.optimiser.step()
     fault = fault_in_weights(state.model)
     if fault is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, ClassVar, Union, get_args, get_origin
 
 import torch
 import yaml
@@ -47,7 +47,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         ConfigError: missing file, no YAML, or no keys in it.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError(f"cannot read the run file {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -57,6 +57,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
             f"{path} should hold keys such as model, data and steps; it holds {type(content).__name__}"
         )
     return {str(key): value for key, value in content.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: ``on`` and ``no`` are words, as keys above all; booleans are read from them later."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, form) for tag, form in forms if first in "tTfF" or not tag.endswith(":bool")]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def _typed(content: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,47 @@
+"""Tiny pictures and runs that the tests of training share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from polyres.training import RunConfig
+
+MODEL = {
+    "encoder": {"name": "edsr", "options": {"channels": 8, "blocks": 1, "residual_scale": 1.0}},
+    "upsampler": {
+        "name": "igconv",
+        "options": {"width": 8, "hidden_layers": 1, "base": "bilinear", "spread": 0.5},
+    },
+}
+
+
+def picture(height: int = 72, width: int = 80, seed: int = 0) -> np.ndarray:
+    """Smooth shapes with edges: enough structure to learn from."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x * a + y * b + c) > 0 for a, b, c in random.uniform(-0.5, 0.5, (3, 3))]
+    return (np.stack(waves, axis=-1) * 200 + random.integers(0, 20, (1, 1, 3)) + 20).astype(np.uint8)
+
+
+def save_pictures(folder: Path, count: int = 2) -> Path:
+    """``count`` pictures in a new folder ``pictures``."""
+    (folder / "pictures").mkdir()
+    for seed in range(count):
+        Image.fromarray(picture(seed=seed)).save(folder / "pictures" / f"{seed}.png")
+    return folder / "pictures"
+
+
+def content(folder: Path, **changes: object) -> dict[str, object]:
+    """Keys of a run file on the pictures of ``folder``; ``data`` is laid over the data section."""
+    data = {"train": [str(folder / "pictures")], "patch": 12, "batch": 2, "scales": [2, 3]}
+    data.update(changes.pop("data", {}))  # type: ignore[arg-type]
+    common = {"model": MODEL, "data": data, "output": str(folder / "out"), "steps": 4, "log_every": 1}
+    return {**common, "optimiser": {"lr": 1e-3, "warmup": 2}, **changes}
+
+
+def config(folder: Path, **changes: object) -> RunConfig:
+    """The run of :func:`content`."""
+    return RunConfig.model_validate(content(folder, **changes))
