@@ -193,3 +193,23 @@ def test_wrong_steps_are_typed_errors() -> None:
         make_steps([{"name": "blur", "options": {"sigma": 3}}])
     assert isinstance(make_steps([{"name": "blur", "probability": 1}])[0], Blur)
     json.dumps(DataConfig.model_json_schema())
+
+
+def test_every_crop_of_every_batch_has_a_stream_of_its_own() -> None:
+    class Recording:
+        margin = 0
+        drawn: list[float] = []  # noqa: RUF012
+
+        def __call__(
+            self, high: np.ndarray, size: tuple[int, int], random: np.random.Generator
+        ) -> np.ndarray:
+            self.drawn.append(random.random())
+            return high[::2, ::2]
+
+    lower = Recording()
+    sampler = CropSampler([np.zeros((40, 40, 3), dtype=np.uint8)], [Scale.of(2)], 8, 3, seed=1, lower=lower)
+    for step, micro in [(0, 0), (0, 1), (1, 0)]:
+        sampler.batch(step, micro)
+    # The crops' own stream is none of them: an index of 0 would give it again.
+    own = [np.random.default_rng((1, *place)).random() for place in [(0, 0), (0, 1), (1, 0)]]
+    assert len({*lower.drawn, *own}) == 12

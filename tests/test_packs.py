@@ -150,6 +150,14 @@ def test_damaged_packs_are_refused(pack: Path, damage, words: str) -> None:
     assert str(pack) in str(error.value)
 
 
+def test_no_byte_of_the_header_can_be_wrong(pack: Path) -> None:
+    content = pack.read_bytes()
+    for place in range(HEADER.size):
+        pack.write_bytes(content[:place] + bytes([content[place] ^ 0x41]) + content[place + 1 :])
+        with pytest.raises(DataError):
+            Pack(pack)
+
+
 def test_pictures_that_cannot_be_packed_are_all_named(folder: Path) -> None:
     Image.fromarray(picture()[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
     (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:200])
