@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from polyres.data.pack import HEADER, PAGE, Pack
 from polyres.data.packing import write_pack
 from polyres.data.prefetch import Prefetched
 from polyres.data.sources import Joined, load_pictures, open_source, open_sources
-from polyres.errors import DataError, PictureError
+from polyres.errors import DataError, MissingExtraError, PictureError
 from polyres.scale import Scale
 
 WHOLE = slice(None)
@@ -239,6 +240,16 @@ def test_lmdbs_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
     (tmp_path / "meta_info.txt").write_text("a.png (40,56,3) 1")
     with pytest.raises(DataError, match="no LMDB"):
         LmdbPictures(tmp_path)
+
+
+def test_an_lmdb_without_the_extra_tells_the_pip_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data.mdb").touch()
+    (tmp_path / "meta_info.txt").write_text("a.png (40,56,3) 1")
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    with pytest.raises(MissingExtraError, match=r"polyres\[lmdb\]"):
+        open_source(tmp_path)
 
 
 def test_small_pictures_are_named_or_left_out(folder: Path) -> None:
