@@ -91,12 +91,13 @@ def tables(profile: Profile) -> list[Table]:
 
 def _costs(rows: list[Cost]) -> Table:
     """The table of one scale."""
+    from rich import box
     from rich.table import Table
 
     high, low = rows[0].high, rows[0].low
     title = f"×{rows[0].scale} · {low[1]}×{low[0]} to {high[1]}×{high[0]}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("model", overflow="fold")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)  # 80 columns hold all of it
+    table.add_column("model", overflow="fold", min_width=8)
     for name in ("form", "engine"):
         table.add_column(name, no_wrap=True)
     for name in ("G mult-adds", "peak MB", "ms (quartiles)"):
@@ -118,7 +119,8 @@ def _milliseconds(latency: Latency | None) -> str:
     """Median and quartiles."""
     if latency is None:
         return ""
-    median, low, high = (f"{1e3 * each:.1f}" for each in (latency.median, latency.low, latency.high))
+    digits = 1 if latency.median < 0.1 else 0
+    median, low, high = (f"{1e3 * each:.{digits}f}" for each in (latency.median, latency.low, latency.high))
     return f"{median} ({low}-{high})"
 
 
