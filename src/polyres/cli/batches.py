@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from polyres.pictures import Format, Handling, Picture, Stack
     from polyres.pictures.stacks import Kind
-    from polyres.upscale import Target, Upscaler
+    from polyres.upscale import Plan, Target, Upscaler
     from polyres.upscale.batch import Batch, Job
 
 
@@ -40,6 +40,7 @@ class Settings:
     trained: tuple[Scale, ...] = ()
     skip_existing: bool = False
     compare: bool = False
+    verify_tiling: bool = False
     target_format: Format | None = None
     handling: Handling | None = None
     kind: Kind = "picture"
@@ -150,6 +151,7 @@ class Run:
     def _work(self, job: Job, stack: Stack, is_done: bool) -> Callable[[], Outcome]:
         """Enlarge one picture, or all its frames or bands; what is left to do is to write it."""
         from polyres.upscale.comparison import write_comparison
+        from polyres.upscale.streaming import write_streamed
 
         started = time.monotonic()
         if is_done:
@@ -160,6 +162,12 @@ class Run:
             self.errors.print(f"{job.source}: {note}", markup=False)
         self._tell(job, picture)
         work = self.upscaler.plan(picture, target=self.settings.target)
+        if self._is_streamed(job, picture, work):
+            write_streamed(self.upscaler, picture, work, job.target, self._bar)
+            sizes = (picture.width, picture.height), (work.width, work.height)
+            seconds = round(time.monotonic() - started, 3)
+            outcome = Outcome(str(job.source), str(job.target), "written", None, *sizes, seconds)
+            return lambda: outcome
         results = stack.mapped(self._enlarged)
         enlarged = results.pictures[0]
         sizes = (picture.width, picture.height), (enlarged.width, enlarged.height)
@@ -172,6 +180,17 @@ class Run:
             return Outcome(str(job.source), str(job.target), "written", None, *sizes, seconds)
 
         return finish
+
+    def _is_streamed(self, job: Job, picture: Picture, work: Plan) -> bool:
+        """Whether the result is written while it is made: large, and nothing asked for that needs all of it."""
+        from polyres.pictures import Handling
+        from polyres.upscale.batch import PIPE
+        from polyres.upscale.streaming import is_streamed
+
+        settings = self.settings
+        as_it_is = settings.handling in (None, Handling()) and settings.kind == "picture"
+        plain = as_it_is and not settings.compare and job.target != PIPE
+        return plain and is_streamed(picture, work, job.target)
 
     def _enlarged(self, picture: Picture) -> Picture:
         """``picture`` enlarged, and handled as asked."""
@@ -214,14 +233,26 @@ class Run:
     def _tell(self, job: Job, picture: Picture) -> None:
         """How ``picture`` will be made, if asked; what a person should know of it, once a run."""
         from polyres.upscale.planning import remarks
+        from polyres.upscale.streaming import predicted_peak, tiling_error
 
         work = self.upscaler.plan(picture, target=self.settings.target)
         if self.settings.verbose:
-            how = str(work)
+            streamed = self._is_streamed(job, picture, work)
+            peak = predicted_peak(self.upscaler, picture, work, streamed) / 1e6
+            how = (
+                f"{work}; about {peak:.0f} MB of memory{', the result streamed to disk' if streamed else ''}"
+            )
             if work.model_scale is not None:
                 tiling = self.upscaler.tiling(picture.height, picture.width, work.model_scale)
                 how = f"{how}; {tiling}; {self.upscaler.describe(work.model_scale)}"
             self.errors.print(f"{job.source}: {how}", markup=False)
+        if self.settings.verify_tiling and work.model_scale is not None:
+            error = tiling_error(self.upscaler, picture, work.model_scale)
+            self.errors.print(
+                f"{job.source}: tiles differ from the whole by at most {error:.1e} of 1 "
+                f"({255 * error:.3f} of 255) on its central part",
+                markup=False,
+            )
         for remark in remarks(work, picture.height, picture.width, self.settings.trained):
             if remark not in self.settings.told:
                 self.settings.told.add(remark)

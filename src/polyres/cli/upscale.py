@@ -101,6 +101,10 @@ def upscale(
             "--compare", help="Also write a picture and a page (offline HTML) that compare with bicubic."
         ),
     ] = False,
+    verify_tiling: Annotated[
+        bool,
+        typer.Option("--verify-tiling", help="Measure, on the centre of each picture, what tiles change."),
+    ] = False,
     log: Annotated[
         Path | None, typer.Option(help="Write what became of each input to this JSON file.")
     ] = None,
@@ -175,6 +179,7 @@ def upscale(
             trained,
             skip_existing,
             compare,
+            verify_tiling,
             wanted_format,
             handling,
             kind,

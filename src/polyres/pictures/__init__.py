@@ -5,7 +5,7 @@ The only place that knows of bit depth, transparency, colour profiles, orientati
 
 from polyres.pictures.formats import FORMATS, SUFFIXES, Format, format_named, format_of
 from polyres.pictures.handling import DEPTHS, Handling
-from polyres.pictures.picture import Picture, Pixels
+from polyres.pictures.picture import Picture, Pixels, to_depth
 from polyres.pictures.reading import Limits, decode_picture, read_picture
 from polyres.pictures.resample import resample
 from polyres.pictures.stacks import Stack, read_stack, write_stack
@@ -34,6 +34,7 @@ __all__ = [
     "read_picture",
     "read_stack",
     "resample",
+    "to_depth",
     "to_tensor",
     "write_picture",
     "write_stack",

@@ -136,7 +136,7 @@ def _write(picture: Picture, stream: BinaryIO, target: Format, quality: int) -> 
         _write_tiff(picture, stream, is_deep)
     elif is_deep:
         values = deep.joined(picture)
-        stream.write(deep.encode_png(values, picture.icc_profile, picture.exif, _png_chunks(picture)))
+        stream.write(deep.encode_png(values, picture.icc_profile, picture.exif, png_chunks(picture)))
     else:
         is_gif = target.name == "gif"
         image = (few_colours if is_gif else to_pillow)(picture.pixels, picture.alpha)
@@ -180,13 +180,13 @@ def _options(picture: Picture, target: Format, quality: int) -> dict[str, Any]:
         return options | {"quality": quality, "subsampling": sampling}
     if target.name == "png":
         chunks = PngInfo()
-        for kind, content in _png_chunks(picture):
+        for kind, content in png_chunks(picture):
             chunks.add(kind, content)
         return options | {"compress_level": 4, "pnginfo": chunks}
     return options
 
 
-def _png_chunks(picture: Picture) -> list[tuple[bytes, bytes]]:
+def png_chunks(picture: Picture) -> list[tuple[bytes, bytes]]:
     """XMP and IPTC as the chunks of a PNG file."""
     chunks = []
     if picture.xmp:

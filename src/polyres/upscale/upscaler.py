@@ -183,6 +183,17 @@ class Upscaler:
         exact = engine.context is not None and overlap >= engine.context
         return Tiling(rows, columns, tile, exact)
 
+    def working_set(self, height: int, width: int, scale: ScaleLike) -> tuple[int, float]:
+        """Pixels of the largest band of the result, and bytes of all windows that the network is shown at once."""
+        exact = Scale.of(scale)
+        engine, tiling = self._engine(exact), self.tiling(height, width, exact)
+        rows, columns = tiling.rows.window(tiling.tile[0]), tiling.columns.window(tiling.tile[1])
+        batch = self.batch or self._batch(engine, tiling, tiling.tile)
+        tall = min(tiling.tile[0], height)
+        return round(tall * exact.y) * round(
+            width * exact.x
+        ), rows * columns * batch * engine.bytes_per_pixel()
+
     def describe(self, scale: ScaleLike) -> str:
         """What runs the network at ``scale``, and in which precision."""
         engine = self._engine(Scale.of(scale))

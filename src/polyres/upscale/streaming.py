@@ -1,0 +1,113 @@
+"""Large results: the memory they take is predicted, and they go to disk a row of tiles at a time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from polyres.pictures import Picture, Pixels, format_of, to_depth
+from polyres.pictures.streaming import can_stream, write_bands
+from polyres.scale import Scale
+from polyres.upscale.planning import Plan
+from polyres.upscale.tiling import SMALLEST
+from polyres.upscale.upscaler import Progress, Upscaler
+
+#: Bytes of a result from which it is streamed where that is possible.
+STREAM_FROM = 256 * 2**20
+
+#: Bytes that a band of a streamed result has at most: tiles are made lower for it, where they may be.
+BAND = 128 * 2**20
+
+#: Side of the part of a picture that tiles are verified on.
+VERIFIED = 384
+
+
+def is_streamed(picture: Picture, work: Plan, target: Path) -> bool:
+    """Whether the result of ``picture`` goes to ``target`` a row of tiles at a time.
+
+    It does if it is large, its format allows it, and the network makes it as it is: transparency and a fixed
+    filter after the network need the whole result.
+    """
+    plain = work.model_scale is not None and work.resample_to is None and work.cut_from is None
+    large = result_bytes(picture, work) >= STREAM_FROM
+    return plain and large and picture.alpha is None and can_stream(format_of(target))
+
+
+def write_streamed(
+    upscaler: Upscaler, picture: Picture, work: Plan, target: Path, on_progress: Progress = lambda done: None
+) -> None:
+    """Enlarge ``picture`` into the file ``target``, holding one row of tiles of the result at a time.
+
+    Raises:
+        OutputError: ``target`` cannot be written; nothing half-written remains.
+    """
+    if work.model_scale is None:
+        raise ValueError("a plan without the network is not streamed")
+    bands = _told(
+        _low(upscaler, picture, work).bands(picture.pixels, work.model_scale), work.height, on_progress
+    )
+    write_bands(target, bands, work.height, work.width, picture)
+
+
+def result_bytes(picture: Picture, work: Plan) -> int:
+    """Bytes of the pixels of the result."""
+    channels = picture.pixels.shape[2] + (picture.alpha is not None)
+    return int(work.width * work.height * channels * picture.pixels.dtype.itemsize)
+
+
+def predicted_peak(upscaler: Upscaler, picture: Picture, work: Plan, streamed: bool) -> int:
+    """Bytes that will be in use at once for ``picture``, on top of the program and the model themselves."""
+    result = result_bytes(picture, work)
+    source = picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
+    if work.model_scale is None:
+        return source + result
+    shown = _low(upscaler, picture, work) if streamed else upscaler
+    band, windows = shown.working_set(picture.height, picture.width, work.model_scale)
+    band *= picture.pixels.shape[2] * picture.pixels.dtype.itemsize
+    # Encoders hold the result a second time; a streamed one is held a band at a time.
+    return int(source + windows + band + (0 if streamed else 2 * result))
+
+
+def tiling_error(upscaler: Upscaler, picture: Picture, scale: Scale) -> float:
+    """Largest difference, of 1, between tiles and the whole, on the central part of ``picture``.
+
+    The part has up to :data:`VERIFIED` pixels on a side; its tiles are those of the whole picture, or a third of the
+    part where those are larger, so that there is a seam to look at.
+    """
+    part = _centre(picture.pixels)
+    whole, tiled = copy.copy(upscaler), copy.copy(upscaler)
+    chosen = min(upscaler.tiling(picture.height, picture.width, scale).tile)
+    whole.tile, tiled.tile = 0, max(1, min(chosen, min(part.shape[:2]) // 3))
+    values = to_depth(part, np.dtype(np.float32))
+    one, many = (np.concatenate(list(each.bands(values, scale))) for each in (whole, tiled))
+    return float(np.abs(one - many).max())
+
+
+def _low(upscaler: Upscaler, picture: Picture, work: Plan) -> Upscaler:
+    """``upscaler`` with tiles so low that no band of the result has more than :data:`BAND` bytes."""
+    if work.model_scale is None or upscaler.tile != "auto":
+        return upscaler
+    row = max(1, result_bytes(picture, work) // picture.height)
+    most = max(SMALLEST, BAND // row)
+    if upscaler.tiling(picture.height, picture.width, work.model_scale).tile[0] <= most:
+        return upscaler
+    low = copy.copy(upscaler)
+    low.tile = most
+    return low
+
+
+def _centre(pixels: Pixels) -> Pixels:
+    top, left = (max(0, (side - VERIFIED) // 2) for side in pixels.shape[:2])
+    return pixels[top : top + VERIFIED, left : left + VERIFIED]
+
+
+def _told(bands: Iterator[Pixels], height: int, on_progress: Progress) -> Iterator[Pixels]:
+    done = 0
+    for band in bands:
+        done += len(band)
+        yield band
+        del band  # or it would be held while the next is made
+        on_progress(done / height)

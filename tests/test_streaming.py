@@ -1,0 +1,184 @@
+"""Large results: streamed to disk equal to written whole, memory foreseen, tiles verified."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import polyres.cli
+from polyres.errors import OutputError
+from polyres.model import ModelConfig, SRModel, build
+from polyres.pictures import Picture, read_picture, write_picture
+from polyres.pictures import streaming as pictures_streaming
+from polyres.pictures.streaming import write_bands
+from polyres.scale import Scale
+from polyres.upscale import Upscaler, streaming
+from polyres.upscale.streaming import is_streamed, predicted_peak, tiling_error, write_streamed
+
+SUFFIXES = (".tif", ".png")
+
+
+@pytest.fixture(autouse=True)
+def _codecs() -> None:
+    for module in ("tifffile", "imagecodecs"):
+        pytest.importorskip(module, reason="needs the extra 'depth'")
+
+
+def model(encoder: str = "edsr", **options: object) -> SRModel:
+    torch.manual_seed(0)
+    config = {
+        "encoder": {"name": encoder, "options": options or {"channels": 4, "blocks": 1}},
+        "upsampler": {"name": "igconv", "options": {"width": 8, "hidden_layers": 1, "base": "bilinear"}},
+    }
+    return build(ModelConfig.model_validate(config)).eval()
+
+
+def noise(height: int, width: int, channels: int = 3, dtype: Any = np.uint8) -> Picture:
+    white = {np.uint8: 255, np.uint16: 65535, np.float32: 1}[dtype]
+    values = np.random.default_rng(0).random((height, width, channels), np.float32) * white
+    return Picture(values.astype(dtype), None, b"profile" * 9)
+
+
+def cut(pixels: np.ndarray, rows: int) -> Iterator[np.ndarray]:
+    for top in range(0, len(pixels), rows):
+        yield pixels[top : top + rows]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("rows", [1, 100, 999])
+def test_bands_make_the_same_picture(
+    tmp_path: Path, suffix: str, dtype: Any, channels: int, rows: int
+) -> None:
+    picture = noise(300, 270, channels, dtype)
+    write_bands(tmp_path / f"a{suffix}", cut(picture.pixels, rows), 300, 270, picture)
+    got, expected = read_picture(tmp_path / f"a{suffix}"), picture
+    if suffix == ".png" and dtype == np.float32:
+        expected = picture.at_depth(np.uint16)
+    assert got.pixels.dtype == expected.pixels.dtype
+    assert (got.pixels == expected.pixels).all()
+    assert got.icc_profile == picture.icc_profile
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_metadata_is_that_of_a_file_written_whole(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[271], exif[256], exif[282], exif[283], exif[296] = "camera", 5, 72.0, 96.0, 2
+    exif.get_ifd(34665)[40962] = 5  # the width, which changes
+    picture = noise(40, 30)
+    picture = Picture(picture.pixels, None, picture.icc_profile, exif.tobytes(), b"<x:xmpmeta/>")
+    write_picture(picture, tmp_path / f"whole{suffix}")
+    write_bands(tmp_path / f"bands{suffix}", cut(picture.pixels, 7), 40, 30, picture)
+    whole, bands = (read_picture(tmp_path / f"{name}{suffix}") for name in ("whole", "bands"))
+    blocks = []
+    for read in (whole, bands):
+        block = Image.Exif()
+        block.load(read.exif or b"")
+        blocks.append((dict(block), dict(block.get_ifd(34665))))
+    assert blocks[0] == blocks[1]
+    assert blocks[1][1] == {40962: 30}
+    assert bands.xmp == whole.xmp
+
+
+def test_a_large_tiff_is_a_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = noise(20, 20)
+    for big, head in ((2**32, b"II*\0"), (100, b"II+\0")):
+        monkeypatch.setattr(pictures_streaming, "BIG", big)
+        write_bands(tmp_path / "a.tif", cut(picture.pixels, 20), 20, 20, picture)
+        assert (tmp_path / "a.tif").read_bytes()[:4] == head
+        assert (read_picture(tmp_path / "a.tif").pixels == picture.pixels).all()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_stream_that_breaks_off_leaves_nothing(tmp_path: Path, suffix: str) -> None:
+    def broken() -> Iterator[np.ndarray]:
+        yield noise(300, 20).pixels
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        write_bands(tmp_path / f"a{suffix}", broken(), 600, 20, noise(2, 2))
+    with pytest.raises(OutputError):
+        write_bands(tmp_path / f"a{suffix}", cut(noise(5, 20).pixels, 2), 600, 20, noise(2, 2))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_streamed_result_equals_one_made_whole(tmp_path: Path, suffix: str) -> None:
+    picture, done = noise(70, 33), list[float]()
+    upscaler = Upscaler(model(), device="cpu", dtype=torch.float32, tile=16)
+    work = upscaler.plan(picture, scale="5/2")
+    write_streamed(upscaler, picture, work, tmp_path / f"a{suffix}", done.append)
+    expected = upscaler(picture, scale="5/2")
+    assert (read_picture(tmp_path / f"a{suffix}").pixels == expected.pixels).all()
+    assert done == sorted(done)
+    assert done[-1] == 1
+
+
+def test_only_what_can_be_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "STREAM_FROM", 1000)
+    upscaler = Upscaler(model(), device="cpu")
+    picture = noise(20, 20)
+    plain = upscaler.plan(picture, scale=2)
+    assert is_streamed(picture, plain, Path("a.tif"))
+    assert not is_streamed(picture, plain, Path("a.jpg"))
+    assert not is_streamed(noise(4, 4), upscaler.plan(noise(4, 4), scale=2), Path("a.tif"))
+    assert not is_streamed(picture, upscaler.plan(picture, size=(50, 51)), Path("a.tif"))
+    clear = Picture(picture.pixels, np.zeros((20, 20), np.uint8))
+    assert not is_streamed(clear, plain, Path("a.tif"))
+
+
+def test_streaming_takes_less_memory_than_the_result() -> None:
+    upscaler = Upscaler(model(), device="cpu", dtype=torch.float32, memory=4_000_000)
+    picture = noise(2000, 300)
+    work = upscaler.plan(picture, scale=4)
+    whole, streamed = (predicted_peak(upscaler, picture, work, streamed) for streamed in (False, True))
+    assert whole > 2 * 2000 * 300 * 16 * 3
+    assert streamed < 2000 * 300 * 16 * 3
+
+
+def test_bands_are_low_where_the_result_is_wide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "BAND", 64 * 90 * 4 * 3)
+    upscaler, picture = Upscaler(model(), device="cpu", dtype=torch.float32), noise(200, 90)
+    work, heights = upscaler.plan(picture, scale=2), list[int]()
+    monkeypatch.setattr(
+        streaming, "write_bands", lambda path, bands, *rest: heights.extend(len(band) for band in bands)
+    )
+    write_streamed(upscaler, picture, work, tmp_path / "a.tif")
+    assert sum(heights) == 400
+    assert max(heights) == 128
+    assert upscaler.tile == "auto"
+
+
+def test_tiles_are_verified_on_the_picture() -> None:
+    picture = noise(90, 120)
+    exact, loose = (
+        Upscaler(model(), device="cpu", dtype=torch.float32, overlap=overlap) for overlap in (None, 0)
+    )
+    assert tiling_error(exact, picture, Scale.of(2)) < 1e-6
+    assert tiling_error(loose, picture, Scale.of(2)) > 1e-4
+    assert tiling_error(exact, noise(2, 2), Scale.of(2)) < 1e-6
+
+
+def test_the_command_streams_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(streaming, "STREAM_FROM", 1000)
+    polyres.save(model(), tmp_path / "tiny.safetensors")
+    write_picture(noise(60, 50), tmp_path / "a.png")
+    words = ("a.png", "-o", "a.tif", "-n", "tiny.safetensors", "-v", "--verify-tiling", "--engine", "torch")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["polyres", "upscale", *words])
+    with pytest.raises(SystemExit) as exit_:
+        polyres.cli.main()
+    assert not exit_.value.code
+    captured = capsys.readouterr()
+    assert "MB of memory, the result streamed to disk" in captured.err
+    assert "tiles differ from the whole by at most" in captured.err
+    assert "50x60 to 100x120" in captured.out
+    assert read_picture(tmp_path / "a.tif").pixels.shape == (120, 100, 3)
