@@ -185,6 +185,25 @@ def test_labels_settings_and_files_make_a_contender(tmp_path: Path) -> None:
     assert (kernel.label, kernel.upscale) == ("bicubic", BASELINES["bicubic"])
 
 
+def test_options_go_to_the_checkpoints_that_need_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    import polyres.weights
+
+    own, given, original = polyres.load("default"), {}, tmp_path / "net.pth"
+    torch.save({"params": {"weight": torch.zeros(1)}}, original)
+    monkeypatch.setattr(
+        polyres.weights, "load", lambda name, network_g: given.update({name: network_g}) or own
+    )
+    settings = Settings(networks={"": {"type": "A"}, "mine": {"type": "B"}})
+    for text in ("default", str(original)):
+        find_contender(text, settings)
+    assert given == {"default": None, str(original): {"type": "A"}}
+    find_contender(f"mine={original}", settings)
+    assert given[str(original)] == {"type": "B"}
+
+
 def test_models_that_clash_or_make_no_scale_are_refused() -> None:
     def contender(label: str, *scales: Scale) -> Contender:
         return Contender(label, BASELINES["bicubic"], lambda scale: scale in scales, "")

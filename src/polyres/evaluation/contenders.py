@@ -102,9 +102,15 @@ def split_label(text: str) -> tuple[str, str]:
 def _network(label: str, name: str, settings: Settings) -> Contender:
     from polyres.evaluation.models import model_upscaler
     from polyres.weights import load, resolve
+    from polyres.weights.files import read_weights
 
-    network_g = settings.networks.get(label, settings.networks.get(name, settings.networks.get("")))
+    def describes_itself(path: Path) -> bool:
+        return read_weights(path)[1].get("format") == "polyres"
+
     path = resolve(name)
+    network_g = settings.networks.get(label, settings.networks.get(name))
+    if network_g is None and "" in settings.networks and not describes_itself(path):
+        network_g = settings.networks[""]
     model = load(name, network_g)
     upscale = model_upscaler(model, settings.device)
     return Contender(label, upscale, model.upsampler.supports, of_model(["network", network_g], [path]))
