@@ -41,7 +41,9 @@ def gaussian(
 def sinc(size: int, cutoff: float) -> Float:
     """The ideal circular low-pass of ``cutoff`` radians a pixel, cut to ``size``: what makes ringing."""
     y, x = _grid(size)
-    radii, place = np.unique(np.hypot(y, x), return_inverse=True)  # a sixth of the pixels: the rest are mirrored
+    radii, place = np.unique(
+        np.hypot(y, x), return_inverse=True
+    )  # a sixth of the pixels: the rest are mirrored
     with np.errstate(invalid="ignore", divide="ignore"):
         values = cutoff * bessel_j1(cutoff * radii) / (2 * math.pi * radii)
     values[0] = cutoff**2 / (4 * math.pi)  # the limit of the formula at radius 0
