@@ -44,6 +44,10 @@ def saved(image: Image.Image, codec: str = "PNG", **options: Any) -> Picture:
     return decode_picture(stream, "source")
 
 
+def striped() -> np.ndarray:
+    return np.tile(colour()[:1, :1], (9, 12, 1)) * STRIPES
+
+
 def premultiplied() -> Picture:
     tifffile, stream = pytest.importorskip("tifffile", reason="needs the depth extra"), io.BytesIO()
     values = colour(channels=4)
@@ -61,7 +65,7 @@ MODES: dict[str, Any] = {
     "palette, transparent": lambda: saved(few(), transparency=3),
     "palette, alphas": lambda: saved(few(), transparency=bytes([0, 60, 120, 180, 255, 255, 255])),
     "RGB": lambda: saved(Image.fromarray(colour())),
-    "RGB, transparent colour": lambda: saved(Image.fromarray(np.tile(colour()[:1, :1], (9, 12, 1)) * STRIPES), transparency=(0, 0, 0)),
+    "RGB, transparent colour": lambda: saved(Image.fromarray(striped()), transparency=(0, 0, 0)),
     "RGBA": lambda: saved(Image.fromarray(colour(channels=4))),
     "RGBA, premultiplied": lambda: premultiplied(),
     "CMYK": lambda: saved(Image.fromarray(colour(channels=4), "CMYK"), "TIFF"),
