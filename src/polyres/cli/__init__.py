@@ -13,6 +13,7 @@ from polyres.cli.compare import compare
 from polyres.cli.config import app as config
 from polyres.cli.convert import convert
 from polyres.cli.data import app as data
+from polyres.cli.doctor import doctor
 from polyres.cli.evaluate import evaluate
 from polyres.cli.export import export
 from polyres.cli.info import info
@@ -43,6 +44,7 @@ app.command()(convert)
 app.add_typer(config, name="config")
 app.add_typer(data, name="data")
 app.command()(export)
+app.command()(doctor)
 
 
 def _version(wanted: bool) -> None:
