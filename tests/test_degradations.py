@@ -213,3 +213,10 @@ def test_every_crop_of_every_batch_has_a_stream_of_its_own() -> None:
     # The crops' own stream is none of them: an index of 0 would give it again.
     own = [np.random.default_rng((1, *place)).random() for place in [(0, 0), (0, 1), (1, 0)]]
     assert len({*lower.drawn, *own}) == 12
+
+
+def test_a_step_happens_as_often_as_asked() -> None:
+    step = make_steps([{"name": "noise", "probability": 0.3}])[0]
+    image = picture(4, 4)
+    happened = [step(image, np.random.default_rng(seed), (1, 1)) is not image for seed in range(300)]
+    assert 0.22 < np.mean(happened) < 0.38
