@@ -133,10 +133,17 @@ def test_networks_give_the_same_numbers_however_many_threads(pairs: list[Pair]) 
     import polyres
     from polyres.evaluation.models import model_upscaler
 
-    before = torch.get_num_threads()
+    before, seen = torch.get_num_threads(), []
     upscale = model_upscaler(polyres.load("default"))
-    alone, together = (evaluate(upscale, pairs, workers=n) for n in (1, 3))
-    assert torch.get_num_threads() == before
+    try:
+        torch.set_num_threads(2)
+        alone, together = (evaluate(upscale, pairs, workers=n) for n in (1, 3))
+        later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [2]  # threads that come after have as many as before
     for a, b in zip(alone.rows, together.rows, strict=True):
         assert a.key == b.key
         assert a.psnr == pytest.approx(b.psnr, abs=1e-3)
