@@ -346,7 +346,7 @@ def test_a_folder_is_named_after_the_size(photo: Path, upscale) -> None:
 def test_the_plan_is_printed_and_remarks_are_made_once(photo: Path, upscale) -> None:
     write_picture(noise(8, 10), photo.with_name("other.png"))
     _, _, err = upscale(photo.parent, "--size", "60x60", "--mode", "fill", "-v", "-o", photo.parent / "out")
-    assert err.count("x7.5 by the network, then cut to 60x60 about its centre; in one piece") == 2
+    assert err.count("x7.5 by the network, then cut to 60x60 about its centre") == 2
     assert err.count("beyond the scales that this model was trained at (x2 to x4)") == 1
     status, _, err = upscale(photo, "-s", "1/2")
     assert (status, err.count("\n")) == (0, 1)

@@ -358,14 +358,15 @@ def test_a_plan_gives_the_exact_size(height: int, width: int, scale: Any) -> Non
         ({"scale": 3}, Plan(90, 60, Scale.of(3), None)),
         ({"scale": "5/2"}, Plan(75, 50, Scale.of("5/2"), None)),
         ({"scale": "2.37"}, Plan(71, 47, Scale.of("5/2"), (71, 47))),
-        ({"scale": "31/10"}, Plan(93, 62, Scale.of("10/3"), (93, 62))),
+        ({"scale": "31/10"}, Plan(93, 62, Scale.of("7/2"), (93, 62))),
+        ({"scale": "11/10"}, Plan(33, 22, Scale.of("3/2"), (33, 22))),  # 4/3 would come to 26.7 rows
         ({"scale": (2, 3)}, Plan(90, 40, Scale.of(3), (90, 40))),
         ({"size": (45, 30)}, Plan(45, 30, Scale.of("3/2"), None)),
         ({"scale": 1}, Plan(30, 20, None, None)),
         ({"scale": 0.5}, Plan(15, 10, None, (15, 10))),
         ({"scale": 12}, Plan(360, 240, Scale.of(8), (360, 240))),
         ({"size": (60, 40)}, Plan(60, 40, Scale.of(2), None)),
-        ({"size": (100, 40)}, Plan(100, 40, Scale.of("10/3"), (100, 40))),
+        ({"size": (100, 40)}, Plan(100, 40, Scale.of("7/2"), (100, 40))),
     ],
 )
 def test_plans(asked: dict[str, Any], expected: Plan) -> None:

@@ -69,9 +69,9 @@ def plan(
     """The plan for a picture of ``height`` x ``width``.
 
     The network makes the scale itself where it can and the period is short, and a size where such a scale rounds
-    to it. Otherwise it makes the nearest good scale at or above, the same for both axes, and a fixed antialiased
-    filter does the rest. Where nothing is enlarged, the filter does everything; beyond the largest scale that the
-    network makes, it enlarges further.
+    to it. Otherwise it makes the nearest good scale at or above that comes to whole pixels, the same for both axes,
+    and a fixed antialiased filter does the rest. Where nothing is enlarged, the filter does everything; beyond the
+    largest scale that the network makes, it enlarges further.
 
     Args:
         height: rows of the picture.
@@ -148,8 +148,11 @@ def _model_scale(
     same = [scale for scale in good if scale.output_size(height, width) == made]
     if same:
         return min(same, key=lambda scale: abs(scale.y - factor))
+    near = [scale for scale in good if scale.y >= min(factor, Fraction(LARGEST))]
+    # A size that was rounded would be stretched by the filter: the shift costs decibels, a larger scale only time.
+    whole = (s for s in near if (height * s.y).denominator == 1 == (width * s.x).denominator)
     # A network that can make nothing this large is asked all the same, and says what it can.
-    return next((scale for scale in good if scale.y >= min(factor, Fraction(LARGEST))), wanted)
+    return next(whole, near[0] if near else wanted)
 
 
 def _target(scale: ScaleLike | None, size: tuple[int, int] | None, target: Target | None) -> Target:
