@@ -22,6 +22,7 @@ from polyres.cli.report import report
 from polyres.cli.train import train
 from polyres.cli.upscale import upscale
 from polyres.cli.variadic import VariadicCommand
+from polyres.cli.video import video
 from polyres.errors import PolyresError, UsageError
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.add_typer(config, name="config")
 app.add_typer(data, name="data")
 app.command()(export)
 app.command()(doctor)
+app.command()(video)
 
 
 def _version(wanted: bool) -> None:
