@@ -166,7 +166,7 @@ def by_loops(basis: Tensor, mixing: Tensor, groups: int, layout: str) -> Tensor:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("name", ["dense", "grouped", "depthwise", "transposed"])
+@pytest.mark.parametrize("name", ["dense", "grouped", "depthwise", "large, dilated, strided", "transposed"])
 def test_the_weight_is_the_formulas(name: str, layout: str) -> None:
     conv = shaken(recalibrate(CONVOLUTIONS[name]().double(), anything, layout=layout))
     expected = by_loops(basis_of(conv).detach(), mixing_of(conv).detach(), conv.groups, layout)
