@@ -203,3 +203,9 @@ def test_other_readers_find_jp2_metadata(tmp_path: Path) -> None:
     assert kinds.count(b"uuid") == 3
     assert kinds[-1] == b"jp2c"
     assert jp2_metadata(path.read_bytes())["icc"] == SRGB
+
+
+def test_what_several_frames_leave_out_is_told() -> None:
+    whole = Picture(np.zeros((2, 2, 3), np.uint8), icc_profile=b"profile", exif=b"exif", xmp=b"xmp")
+    assert left_out(whole, FORMATS["webp"]) == ()
+    assert left_out(whole, FORMATS["webp"], several=True) == ("EXIF", "XMP")

@@ -210,7 +210,7 @@ class Run:
             self.settings.handling is not None and self.settings.handling.dither,
         )
         if job.target != PIPE:
-            self._tell_left_out(picture, job)
+            self._tell_left_out(stack, job)
             write_stack(stack, job.target, self.settings.quality, dither=dither)
             return
         own = format_named(picture.format) if picture.format in _written() else format_named("png")
@@ -220,11 +220,12 @@ class Run:
         sys.stdout.buffer.write(content.getvalue())
         sys.stdout.buffer.flush()
 
-    def _tell_left_out(self, picture: Picture, job: Job) -> None:
+    def _tell_left_out(self, stack: Stack, job: Job) -> None:
         from polyres.pictures import format_of, left_out
 
         target = format_of(job.target)
-        lost = left_out(picture, target) if target is not None else ()
+        several = len(stack.pictures) > 1
+        lost = left_out(stack.pictures[0], target, several=several) if target is not None else ()
         if lost:
             self.errors.print(
                 f"{job.target}: left out, for its format has no room: {', '.join(lost)}", markup=False

@@ -83,11 +83,18 @@ def encode_picture(
         raise OutputError(f"{name}: cannot be written as {target.name}: {error}") from error
 
 
-def left_out(picture: Picture, target: Format) -> tuple[str, ...]:
-    """What of ``picture`` a file in the format ``target`` will lack, one phrase each, to be told to the user."""
+def left_out(picture: Picture, target: Format, *, several: bool = False) -> tuple[str, ...]:
+    """What of ``picture`` a file in the format ``target`` will lack, one phrase each, to be told to the user.
+
+    ``several`` frames or pages in one file keep the profile alone.
+    """
     kinds = {"icc": picture.icc_profile, "exif": picture.exif, "xmp": picture.xmp, "iptc": picture.iptc}
     names = {"icc": "the colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC"}
-    lost = [names[kind] for kind, content in kinds.items() if content and not _fits(kind, content, target)]
+    lost = [
+        names[kind]
+        for kind, content in kinds.items()
+        if content and not (_fits(kind, content, target) and (kind == "icc" or not several))
+    ]
     if picture.pixels.dtype.itemsize > target.depths[-1].itemsize:
         lost.append(f"bits beyond {8 * target.depths[-1].itemsize} a colour")
     if target.name == "gif":
