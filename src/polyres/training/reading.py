@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import UnionType
-from typing import Any, ClassVar, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 import torch
 import yaml
@@ -62,7 +62,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 class _Loader(yaml.SafeLoader):
     """YAML as people write it: ``on`` and ``no`` are words, as keys above all; booleans are read from them later."""
 
-    yaml_implicit_resolvers: ClassVar = {
+    yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, form) for tag, form in forms if first in "tTfF" or not tag.endswith(":bool")]
         for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
