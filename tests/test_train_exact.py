@@ -82,23 +82,19 @@ def test_the_command_exits_with_130_when_interrupted(folder: Path) -> None:
 
 def kills(count: int) -> dict[str, int]:
     command = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), str(count)]
-    done = subprocess.run(
-        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
     result: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system with fork")
-def test_kill_9_at_random_moments_loses_an_interval_at_most() -> None:
-    assert kills(3)["unlike"] == 0
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system with fork")
-def test_a_hundred_kills() -> None:
-    result = kills(100)
-    assert result["failed"] == result["unlike"] == 0
+@pytest.mark.parametrize("count", [3, pytest.param(100, marks=pytest.mark.slow)])
+def test_kill_9_at_random_moments_loses_an_interval_at_most(count: int) -> None:
+    result = kills(count)
+    assert result["kills"] == result["resumes"] == count
+    assert result["finished"] >= 1
+    assert result["failed"] == result["unlike"] == result["unreadable"] == 0
     assert result["most_lost"] <= 3
 
 
