@@ -113,6 +113,8 @@ class ATD(GroupedEncoder):
         mlp_kernel_size: side of their depthwise convolutions, odd.
         closing: the convolutions after each group and after all: one, or a bottleneck of three.
         bias: whether queries, keys and values have a bias.
+        input_norm: whether pixels are normalised before the first group.
+        positions: learned vectors, one for each pixel; only pictures of as many pixels are then taken. 0 for none.
         in_channels: channels of the picture.
     """
 
@@ -131,6 +133,8 @@ class ATD(GroupedEncoder):
         mlp_kernel_size: int = 5,
         closing: Closing = "conv",
         bias: bool = True,
+        input_norm: bool = True,
+        positions: int = 0,
         in_channels: int = 3,
     ) -> None:
         check_groups(channels, blocks, heads)
@@ -147,7 +151,7 @@ class ATD(GroupedEncoder):
             ATDGroup([block(i, depth, count) for i in range(depth)], channels, tokens, closing)
             for depth, count in zip(blocks, heads, strict=True)
         ]
-        super().__init__(groups, channels, in_channels, closing)
+        super().__init__(groups, channels, in_channels, closing, input_norm, positions)
         self.multiple_of = window
         self.context = None  # categories gather pixels from the whole picture
 

@@ -66,11 +66,20 @@ class OverlappingAttention(nn.Module):
         window: side of the queries' windows; H and W must be multiples of it.
         margin: pixels by which the keys' windows are larger on each side.
         bias: whether queries, keys and values have a bias.
+        scale: of the logits; ``(channels / heads) ** -0.5`` if None.
     """
 
-    def __init__(self, channels: int, heads: int, window: int, margin: int, bias: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        window: int,
+        margin: int,
+        bias: bool = True,
+        scale: float | None = None,
+    ) -> None:
         super().__init__()
-        self.window, self.margin, self.heads = window, margin, heads
+        self.window, self.margin, self.heads, self.scale = window, margin, heads, scale
         self.mix = nn.Linear(channels, 3 * channels, bias=bias)
         self.position = RelativeBias(heads, window, window + 2 * margin)
         self.project = nn.Linear(channels, channels)
@@ -85,7 +94,7 @@ class OverlappingAttention(nn.Module):
             -1, self.heads, self.window**2, channels // self.heads
         )
         key, value = self._surroundings(others)
-        attended = attend(query, key, value, self.position())
+        attended = attend(query, key, value, self.position(), scale=self.scale)
         projected: Tensor = self.project(restore(attended, grid, self.window))
         return projected
 
@@ -116,7 +125,10 @@ class HAT(GroupedEncoder):
         closing: the convolution after each group and after all, or none.
         drop_path: stochastic depth of the last hybrid block in training; rises linearly from 0 at the first.
         bias: whether queries, keys and values have a bias.
+        attention_scale: factor on the attention's logits; the root of a head's channels divides them if None.
         shifted: whether every second block's windows are moved by half their size.
+        input_norm: whether pixels are normalised before the first group.
+        positions: learned vectors, one for each pixel; only pictures of as many pixels are then taken. 0 for none.
         in_channels: channels of the picture.
     """
 
@@ -135,6 +147,9 @@ class HAT(GroupedEncoder):
         drop_path: float = 0.1,
         bias: bool = True,
         shifted: bool = True,
+        attention_scale: float | None = None,
+        input_norm: bool = True,
+        positions: int = 0,
         in_channels: int = 3,
     ) -> None:
         check_groups(channels, blocks, heads)
@@ -145,17 +160,17 @@ class HAT(GroupedEncoder):
             return Mlp(channels, int(channels * mlp_ratio))
 
         def block(index: int, heads: int, rate: float) -> nn.Module:
-            attention = WindowAttention(channels, heads, window, shifts[index % 2], bias)
+            attention = WindowAttention(channels, heads, window, shifts[index % 2], bias, attention_scale)
             branch = ConvAttention(channels, compression, reduction)
             return HybridBlock(attention, branch, convolution_scale, mlp(), channels, rate)
 
         def group(heads: int, rates: Sequence[float]) -> nn.Module:
-            across = OverlappingAttention(channels, heads, window, margin, bias)
+            across = OverlappingAttention(channels, heads, window, margin, bias, attention_scale)
             hybrid = [block(i, heads, rate) for i, rate in enumerate(rates)]
             return ResidualGroup([*hybrid, TransformerBlock(channels, across, mlp())], channels, closing)
 
         groups = [group(h, rates) for h, rates in zip(heads, rising_rates(drop_path, blocks), strict=True)]
-        super().__init__(groups, channels, in_channels, closing)
+        super().__init__(groups, channels, in_channels, closing, input_norm, positions)
         self.multiple_of = window
         self.context = None  # channel attention looks at the whole picture
 

@@ -105,6 +105,8 @@ class HiT(GroupedEncoder):
         neighbours: n-gram context between windows (HiT-SNG).
         closing: the convolutions after each group and after all: one, or a bottleneck of three.
         drop_path: stochastic depth of the last block in training; rises linearly from 0 at the first.
+        input_norm: whether pixels are normalised before the first group.
+        positions: learned vectors, one for each pixel; only pictures of as many pixels are then taken. 0 for none.
         in_channels: channels of the picture.
     """
 
@@ -120,6 +122,8 @@ class HiT(GroupedEncoder):
         neighbours: bool = False,
         closing: Closing = "conv",
         drop_path: float = 0.0,
+        input_norm: bool = True,
+        positions: int = 0,
         in_channels: int = 3,
     ) -> None:
         check_groups(channels, blocks, heads)
@@ -138,7 +142,7 @@ class HiT(GroupedEncoder):
             )
             for count, rates in zip(heads, rising_rates(drop_path, blocks), strict=True)
         ]
-        super().__init__(groups, channels, in_channels, closing)
+        super().__init__(groups, channels, in_channels, closing, input_norm, positions)
         # Finite, but hundreds of pixels wide, and bound to where the windows of every size lie in the picture.
         self.context = None
 

@@ -81,6 +81,7 @@ class MambaIR(GroupedEncoder):
         reduction: factor by which their channel attention is narrower inside.
         closing: the convolutions after each group and after all.
         drop_path: stochastic depth of the last block's scan in training; rises linearly from 0 at the first.
+        input_norm: whether pixels are normalised before the first group.
         in_channels: channels of the picture.
     """
 
@@ -95,6 +96,7 @@ class MambaIR(GroupedEncoder):
         reduction: int = 30,
         closing: Closing = "conv",
         drop_path: float = 0.1,
+        input_norm: bool = True,
         in_channels: int = 3,
     ) -> None:
         kinds: dict[str, type[nn.Module]] = {"dense": ConvAttention, "depthwise": DepthwiseAttention}
@@ -113,7 +115,7 @@ class MambaIR(GroupedEncoder):
             ResidualGroup([block(rate) for rate in rates], channels, closing)
             for rates in rising_rates(drop_path, blocks)
         ]
-        super().__init__(groups, channels, in_channels, closing)
+        super().__init__(groups, channels, in_channels, closing, input_norm)
         self.context = None  # the scans run through the whole picture
 
 

@@ -91,6 +91,8 @@ class PLKSR(Encoder):
         in_channels: int = 3,
     ) -> None:
         super().__init__()
+        if not 1 <= int(channels * split) <= channels:
+            raise ValueError(f"split must leave 1 to {channels} channels to the large kernels; got {split}")
         self.in_channels, self.out_channels = in_channels, channels
         kernels = branches or [(kernel_size, kernel_size, 1)]
         reach = max(max(height, width) // 2 * dilation for height, width, dilation in kernels)

@@ -55,6 +55,8 @@ class RDN(Encoder):
         in_channels: int = 3,
     ) -> None:
         super().__init__()
+        if not kernel_size % 2:
+            raise ValueError(f"kernel_size must be odd; got {kernel_size}")
         self.in_channels, self.out_channels = in_channels, channels
         reach = kernel_size // 2
         self.context = 3 * reach + blocks * layers

@@ -28,11 +28,20 @@ class PermutedAttention(nn.Module):
         window: side of the windows, even; H and W must be multiples of it.
         shift: pixels by which the windows are moved.
         bias: whether queries, keys and values have a bias.
+        scale: of the logits; ``(channels / heads) ** -0.5`` if None.
     """
 
-    def __init__(self, channels: int, heads: int, window: int, shift: int = 0, bias: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        window: int,
+        shift: int = 0,
+        bias: bool = True,
+        scale: float | None = None,
+    ) -> None:
         super().__init__()
-        self.window, self.shift, self.heads = window, shift, heads
+        self.window, self.shift, self.heads, self.scale = window, shift, heads, scale
         self.query = nn.Linear(channels, channels, bias=bias)
         self.keys = nn.Linear(channels, channels // 2, bias=bias)
         self.position = RelativeBias(heads, window // 2)
@@ -51,7 +60,7 @@ class PermutedAttention(nn.Module):
             -1, self.heads, self.window**2, channels // self.heads
         )
         key, value = self._permuted(self.keys(features), grid)
-        attended = attend(query, key, value, self._bias(), self._mask(grid, features))
+        attended = attend(query, key, value, self._bias(), self._mask(grid, features), self.scale)
         projected: Tensor = self.project(restore(attended, grid, self.window, self.shift))
         return projected
 
@@ -91,7 +100,10 @@ class SRFormer(GroupedEncoder):
         closing: the convolutions after each group and after all: one, or a bottleneck of three.
         drop_path: stochastic depth of the last block in training; rises linearly from 0 at the first.
         bias: whether queries, keys and values have a bias.
+        attention_scale: factor on the attention's logits; the root of a head's channels divides them if None.
         shifted: whether every second block's windows are moved by half their size.
+        input_norm: whether pixels are normalised before the first group.
+        positions: learned vectors, one for each pixel; only pictures of as many pixels are then taken. 0 for none.
         in_channels: channels of the picture.
     """
 
@@ -106,6 +118,9 @@ class SRFormer(GroupedEncoder):
         drop_path: float = 0.1,
         bias: bool = True,
         shifted: bool = True,
+        attention_scale: float | None = None,
+        input_norm: bool = True,
+        positions: int = 0,
         in_channels: int = 3,
     ) -> None:
         check_groups(channels, blocks, heads)
@@ -114,18 +129,20 @@ class SRFormer(GroupedEncoder):
         shifts = (0, window // 2 if shifted else 0)
 
         def block(index: int, heads: int, rate: float) -> nn.Module:
-            attention = PermutedAttention(channels, heads, window, shifts[index % 2], bias)
+            attention = PermutedAttention(channels, heads, window, shifts[index % 2], bias, attention_scale)
             return TransformerBlock(channels, attention, ConvMlp(channels, int(channels * mlp_ratio)), rate)
 
         groups = [
             ResidualGroup([block(i, count, rate) for i, rate in enumerate(rates)], channels, closing)
             for count, rates in zip(heads, rising_rates(drop_path, blocks), strict=True)
         ]
-        super().__init__(groups, channels, in_channels, closing)
+        super().__init__(groups, channels, in_channels, closing, input_norm, positions)
         self.multiple_of = window
         # An odd shift puts pixels from opposite borders of the picture into one key.
         wraps = shifts[1] % 2 == 1 and any(count > 1 for count in blocks)
-        self.context = None if wraps else context_of(blocks, window, shifts, closing, mlp_radius=2)
+        # And a tile would be given the positions of another place.
+        unbounded = wraps or positions > 0
+        self.context = None if unbounded else context_of(blocks, window, shifts, closing, mlp_radius=2)
 
 
 _SOURCE = "Zhou et al. 2023, arXiv 2303.09735"

@@ -28,7 +28,10 @@ class SwinIR(GroupedEncoder):
         closing: the convolutions after each group and after all: one, or a bottleneck of three (real-world L).
         drop_path: stochastic depth of the last block in training; rises linearly from 0 at the first.
         bias: whether queries, keys and values have a bias.
+        attention_scale: factor on the attention's logits; the root of a head's channels divides them if None.
         shifted: whether every second block's windows are moved.
+        input_norm: whether pixels are normalised before the first group.
+        positions: learned vectors, one for each pixel; only pictures of as many pixels are then taken. 0 for none.
         in_channels: channels of the picture.
     """
 
@@ -43,22 +46,26 @@ class SwinIR(GroupedEncoder):
         drop_path: float = 0.1,
         bias: bool = True,
         shifted: bool = True,
+        attention_scale: float | None = None,
+        input_norm: bool = True,
+        positions: int = 0,
         in_channels: int = 3,
     ) -> None:
         check_groups(channels, blocks, heads)
         shifts = (0, window // 2 if shifted else 0)
 
         def block(index: int, heads: int, rate: float) -> nn.Module:
-            attention = WindowAttention(channels, heads, window, shifts[index % 2], bias)
+            attention = WindowAttention(channels, heads, window, shifts[index % 2], bias, attention_scale)
             return TransformerBlock(channels, attention, Mlp(channels, int(channels * mlp_ratio)), rate)
 
         groups = [
             ResidualGroup([block(i, count, rate) for i, rate in enumerate(rates)], channels, closing)
             for count, rates in zip(heads, rising_rates(drop_path, blocks), strict=True)
         ]
-        super().__init__(groups, channels, in_channels, closing)
+        super().__init__(groups, channels, in_channels, closing, input_norm, positions)
         self.multiple_of = window
-        self.context = context_of(blocks, window, shifts, closing)
+        # A tile would be given the positions of another place.
+        self.context = None if positions else context_of(blocks, window, shifts, closing)
 
 
 _SOURCE = "Liang et al. 2021, arXiv 2108.10257"

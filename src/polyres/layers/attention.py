@@ -67,7 +67,9 @@ def attend(
     )
 
 
-def window_attention(mixed: Tensor, bias: Tensor, window: int, shift: int = 0) -> Tensor:
+def window_attention(
+    mixed: Tensor, bias: Tensor, window: int, shift: int = 0, scale: float | None = None
+) -> Tensor:
     """Attention of every pixel to its window, all windows moved down and right by ``shift`` pixels.
 
     Args:
@@ -75,6 +77,7 @@ def window_attention(mixed: Tensor, bias: Tensor, window: int, shift: int = 0) -
         bias: (heads, window ** 2, window ** 2).
         window: side of the windows; H and W are multiples of it.
         shift: below ``window``.
+        scale: of the logits, see :func:`attend`.
 
     Returns:
         (N, H, W, C).
@@ -89,7 +92,7 @@ def window_attention(mixed: Tensor, bias: Tensor, window: int, shift: int = 0) -
         3, -1, len(bias), window**2, channels // 3 // len(bias)
     )
     mask = shift_mask(grid, (window, shift), (window, shift), mixed) if shift else None
-    return restore(attend(parts[0], parts[1], parts[2], bias, mask), grid, window, shift)
+    return restore(attend(parts[0], parts[1], parts[2], bias, mask, scale), grid, window, shift)
 
 
 def restore(attended: Tensor, grid: Size, window: int, shift: int = 0) -> Tensor:
@@ -110,11 +113,20 @@ class WindowAttention(nn.Module):
         window: side of the windows; H and W must be multiples of it.
         shift: pixels by which the windows are moved.
         bias: whether queries, keys and values have a bias.
+        scale: of the logits; ``(channels / heads) ** -0.5`` if None.
     """
 
-    def __init__(self, channels: int, heads: int, window: int, shift: int = 0, bias: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        window: int,
+        shift: int = 0,
+        bias: bool = True,
+        scale: float | None = None,
+    ) -> None:
         super().__init__()
-        self.window, self.shift = window, shift
+        self.window, self.shift, self.scale = window, shift, scale
         self.mix = nn.Linear(channels, 3 * channels, bias=bias)
         self.position = RelativeBias(heads, window)
         self.project = nn.Linear(channels, channels)
@@ -122,5 +134,6 @@ class WindowAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """The attended features."""
         mixed: Tensor = self.mix(features)
-        attended: Tensor = self.project(window_attention(mixed, self.position(), self.window, self.shift))
-        return attended
+        attended = window_attention(mixed, self.position(), self.window, self.shift, self.scale)
+        projected: Tensor = self.project(attended)
+        return projected

@@ -20,6 +20,8 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
+        if not 1 <= reduction <= channels:
+            raise ValueError(f"reduction must be from 1 to the {channels} channels; got {reduction}")
         self.squeeze = conv1x1(channels, channels // reduction)
         self.excite = conv1x1(channels // reduction, channels)
 

@@ -18,6 +18,8 @@ class ConvAttention(nn.Sequential):
     """
 
     def __init__(self, channels: int, compression: int = 3, reduction: int = 30) -> None:
+        if not 1 <= compression <= channels:
+            raise ValueError(f"compression must be from 1 to the {channels} channels; got {compression}")
         middle = channels // compression
         super().__init__(
             conv3x3(channels, middle),

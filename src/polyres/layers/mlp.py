@@ -36,6 +36,8 @@ class ConvMlp(nn.Module):
 
     def __init__(self, channels: int, hidden_channels: int, kernel_size: int = 5) -> None:
         super().__init__()
+        if not kernel_size % 2:
+            raise ValueError(f"the kernels of pointwise networks must have an odd side; got {kernel_size}")
         self.expand = nn.Linear(channels, hidden_channels)
         self.depthwise = nn.Conv2d(
             hidden_channels, hidden_channels, kernel_size, padding=kernel_size // 2, groups=hidden_channels

@@ -41,7 +41,7 @@ class IGConv(Upsampler):
             picture sampled at learned positions (``"sample"``, IGConv+).
         sample_width: channels of each of the sampler's two networks.
         sample_layers: their layers before the last.
-        sample_kernel_size: side of the sampler's generated kernels, odd, at most ``kernel_size``.
+        sample_kernel_size: side of the sampler's generated kernels, odd.
         max_scale: largest scale that the hypernetworks are told; larger ones are evaluated as this one on a
             finer grid.
         colour_map: a learned linear map of the generated colours, as RCAN's trainable mean shift is.
@@ -65,10 +65,9 @@ class IGConv(Upsampler):
         spread: float = 0.02,
     ) -> None:
         super().__init__()
-        if kernel_size % 2 == 0 or not sample_kernel_size % 2 or sample_kernel_size > kernel_size:
+        if not kernel_size % 2 or not sample_kernel_size % 2:
             raise ValueError(
-                "kernel_size must be odd, and sample_kernel_size odd and no larger; "
-                f"got {kernel_size} and {sample_kernel_size}"
+                f"kernel_size and sample_kernel_size must be odd; got {kernel_size} and {sample_kernel_size}"
             )
         self.in_channels, self.out_channels = in_channels, out_channels
         self.geometric, self.base = geometric, base
@@ -121,8 +120,7 @@ class IGConv(Upsampler):
             rows = torch.einsum("or,r...->o...", self.colour_map.weight, rows)
             bias = self.colour_map.bias
         if self.sampler is not None:
-            margin = (self.kernels.kernel_size - self.sampler.kernels.kernel_size) // 2
-            rows = torch.cat((rows, F.pad(self.sampler.kernels(scale), (margin,) * 4)))
+            rows = torch.cat(_of_one_size(rows, self.sampler.kernels(scale)))
             bias = bias if bias is None else F.pad(bias, (0, self.sampler.rows))
         if self.geometric:
             rows = symmetrise(rows)
@@ -149,6 +147,12 @@ class FixedIGConv(FixedUpsampler):
     def forward(self, features: Tensor, image: Tensor) -> Tensor:
         """See :meth:`FixedUpsampler.forward`."""
         return _compose(self.conv(features), image, self.scale, self.base)
+
+
+def _of_one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Kernels (..., k, k) of odd sizes, the smaller ones with zeros around them."""
+    margin = (first.shape[-1] - second.shape[-1]) // 2
+    return F.pad(first, (max(-margin, 0),) * 4), F.pad(second, (max(margin, 0),) * 4)
 
 
 def _compose(maps: Tensor, image: Tensor, scale: Scale, base: SampledBase) -> Tensor:

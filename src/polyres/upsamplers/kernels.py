@@ -52,6 +52,8 @@ class KernelField(nn.Module):
         spread: float = 0.02,
     ) -> None:
         super().__init__()
+        if width % 2 or width % groups:
+            raise ValueError(f"width must be even, half sines and half cosines; got {width}")
         tokens = in_channels * kernel_size**2
         self.in_channels, self.rows, self.kernel_size = in_channels, rows, kernel_size
         self.groups, self.max_scale = groups, max_scale

@@ -31,6 +31,9 @@ from polyres.weights.compat.recognise import Recognised, candidates_for, describ
 
 logger = logging.getLogger(__name__)
 
+#: Arguments that set the rate of a dropout, which is active in training only.
+_DROPOUT = ("drop_rate", "attn_drop_rate", "value_drop_rate")
+
 #: Every class that can be read. Two originals may share a name.
 READERS: tuple[Foreign, ...] = (
     *edsr.FOREIGN,
@@ -78,6 +81,7 @@ def convert(
     else:
         reader = _named(network_g, weights)
         arguments = _fitting(reader, weights, network_g, path)
+    _tell_of_dropout(arguments)
     return reader.config(arguments), reader.translate(weights, arguments)
 
 
@@ -89,7 +93,9 @@ def configured(network_g: Mapping[str, Any]) -> ModelConfig:
         ConfigError: no class, or an argument that it does not have.
     """
     reader = _named(network_g, {})
-    return reader.config(reader.arguments(network_g))
+    arguments = reader.arguments(network_g)
+    _tell_of_dropout(arguments)
+    return reader.config(arguments)
 
 
 def _named(network_g: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Foreign:
@@ -132,6 +138,16 @@ def _fitting(
     raise CheckpointError(
         f"{path} does not fit the {reader.type} of network_g: {described(problems)} of {wanted} weights{hint}"
     )
+
+
+def _tell_of_dropout(arguments: Mapping[str, Any]) -> None:
+    """Log rates that the original applies in training, and that are left out here."""
+    rates = {name: arguments[name] for name in _DROPOUT if arguments.get(name)}
+    if rates:
+        given = ", ".join(f"{name}={rate}" for name, rate in rates.items())
+        logger.warning(
+            "network_g: %s changes nothing but training, and training goes without dropout here", given
+        )
 
 
 def _report(found: Recognised, path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from polyres.errors import ConfigError
 from polyres.model import ModelConfig
 from polyres.weights.compat import swinir
 from polyres.weights.compat.base import Foreign, Rename
@@ -43,9 +42,6 @@ _OURS = swinir.OUR_BLOCK
 
 
 def _configure(arguments: Mapping[str, Any]) -> ModelConfig:
-    for name, plain in (("ape", False), ("patch_norm", True)):
-        if arguments[name] != plain:
-            raise ConfigError(f"network_g: ATD is read with {name}={plain} only; got {arguments[name]}")
     options = {
         "channels": arguments["embed_dim"],
         "blocks": list(arguments["depths"]),
@@ -59,6 +55,7 @@ def _configure(arguments: Mapping[str, Any]) -> ModelConfig:
         "closing": swinir.closing(arguments["resi_connection"]),
         "bias": arguments["qkv_bias"],
         "in_channels": arguments["in_chans"],
+        **swinir.token_options(arguments),
     }
     return swinir.model_of("atd", options, arguments)
 

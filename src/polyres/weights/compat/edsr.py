@@ -67,7 +67,9 @@ def _generated_renames(arguments: Mapping[str, Any]) -> list[Rename]:
 
 
 def _plus(arguments: Mapping[str, Any]) -> ModelConfig:
-    return _model(arguments, ig_config(arguments, plus=True, sample_kernel_size=3))
+    return _model(
+        arguments, ig_config(arguments, plus=True, colours=arguments["num_in_ch"], sample_kernel_size=3)
+    )
 
 
 def _infer_encoder(tensors: Tensors, img_range: float) -> tuple[dict[str, Any], dict[str, Any]]:

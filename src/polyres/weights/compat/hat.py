@@ -19,7 +19,6 @@ _OVERLAP = r"layers\.(\d+)\.residual_group\.overlap_attn"
 
 
 def _configure(arguments: Mapping[str, Any]) -> ModelConfig:
-    swinir.check_plain("HAT", arguments)
     options = {
         **swinir.encoder_options(arguments),
         "overlap": arguments["overlap_ratio"],

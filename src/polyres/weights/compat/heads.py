@@ -8,14 +8,28 @@ from typing import Any
 
 from torch import Tensor
 
+from polyres.errors import ConfigError
 from polyres.model import PartConfig
 from polyres.weights.compat.base import Rename
 
 
 def ig_config(
-    arguments: Mapping[str, Any], *, plus: bool, layers: str = "latent_layers", **more: Any
+    arguments: Mapping[str, Any],
+    *,
+    plus: bool,
+    layers: str = "latent_layers",
+    colours: int = 3,
+    **more: Any,
 ) -> PartConfig:
-    """IGConv (``plus`` false) or IGConv+ as the IGConv repository configures it from a network's arguments."""
+    """IGConv (``plus`` false) or IGConv+ as the IGConv repository configures it from a network's arguments.
+
+    It writes three colours, whatever the picture has: ``colours``.
+
+    Raises:
+        ConfigError: IGConv+ for a picture of other than three, which the original cannot sample.
+    """
+    if plus and colours != 3:
+        raise ConfigError(f"network_g: IGConv+ samples pictures of 3 colours; got {colours}")
     width, kernel_size = arguments["implicit_dim"], arguments.get("sk_kernel_size", 3)
     options = {
         "width": width,

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from polyres.errors import ConfigError
 from polyres.model import ModelConfig
 from polyres.weights.compat.base import Foreign, Rename
 from polyres.weights.compat.heads import prefixed
@@ -20,6 +19,7 @@ from polyres.weights.compat.swinir import (
     closing,
     model_of,
     shared_renames,
+    token_options,
 )
 
 _COMMON: dict[str, Any] = {
@@ -50,9 +50,6 @@ _NGRAM = rf"{_THEIRS}\.ngram_window_partition\.ngram_context"
 
 
 def _configured(arguments: Mapping[str, Any], encoder: str) -> ModelConfig:
-    for name, plain in (("ape", False), ("patch_norm", True)):
-        if arguments[name] != plain:
-            raise ConfigError(f"network_g: HiT is read with {name}={plain} only; got {arguments[name]}")
     options = {
         "channels": arguments["embed_dim"],
         "blocks": list(arguments["depths"]),
@@ -63,6 +60,7 @@ def _configured(arguments: Mapping[str, Any], encoder: str) -> ModelConfig:
         "closing": closing(arguments["resi_connection"]),
         "drop_path": arguments["drop_path_rate"],
         "in_channels": arguments["in_chans"],
+        **token_options(arguments),
     }
     # Whatever geo_ensemble says: the class fixes it by the kind of the upsampler.
     plus = arguments["upsampler"] == "igconv+igsample"

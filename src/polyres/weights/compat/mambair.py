@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from polyres.errors import ConfigError
 from polyres.model import ModelConfig
 from polyres.weights.compat.base import Foreign, Rename
 from polyres.weights.compat.heads import prefixed
@@ -51,9 +50,6 @@ _CAB, _OUR_CAB = rf"{BLOCK}\.conv_blk\.cab", f"{OUR_BLOCK}.convolution"
 
 
 def _configure(arguments: Mapping[str, Any], light: tuple[str, int]) -> ModelConfig:
-    for name, plain in (("patch_size", 1), ("patch_norm", True)):
-        if arguments[name] != plain:
-            raise ConfigError(f"network_g: MambaIR is read with {name}={plain} only; got {arguments[name]}")
     # The light convolutions come with the light head; light networks with IGConv have the large network's.
     convolution, compression = light if arguments["upsampler"] == "pixelshuffledirect" else ("dense", 3)
     options = {
@@ -65,6 +61,7 @@ def _configure(arguments: Mapping[str, Any], light: tuple[str, int]) -> ModelCon
         "compression": compression,
         "closing": closing(arguments["resi_connection"]),
         "drop_path": arguments["drop_path_rate"],
+        "input_norm": arguments["patch_norm"],
         "in_channels": arguments["in_chans"],
     }
     return _with_largest_scale(model_of("mambair", options, arguments), arguments)

@@ -92,7 +92,8 @@ def _fixed_renames(arguments: Mapping[str, Any]) -> list[Rename]:
 
 
 def _plus(arguments: Mapping[str, Any]) -> ModelConfig:
-    return _model(arguments, ig_config(arguments, plus=True, max_scale=arguments["max_s"]))
+    head = ig_config(arguments, plus=True, colours=arguments["n_colors"], max_scale=arguments["max_s"])
+    return _model(arguments, head)
 
 
 def _generated_renames(arguments: Mapping[str, Any]) -> list[Rename]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polyres.model import ModelConfig
@@ -14,14 +14,14 @@ from polyres.weights.compat.swin_shapes import infer_head, infer_training_size, 
 
 
 def _configure(arguments: Mapping[str, Any]) -> ModelConfig:
-    swinir.check_plain("SRFormer", _rounded(arguments))
     return swinir.model_of("srformer", swinir.encoder_options(_rounded(arguments)), arguments)
 
 
 def _rounded(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """``arguments`` with ``img_size`` rounded up to whole windows, as the original does."""
-    window = arguments["window_size"]
-    return {**arguments, "img_size": -(-swinir.side(arguments) // window) * window}
+    window, size = arguments["window_size"], arguments["img_size"]
+    sides = size if isinstance(size, Sequence) else (size, size)
+    return {**arguments, "img_size": [-(-side // window) * window for side in sides]}
 
 
 def _renames(arguments: Mapping[str, Any]) -> list[Rename]:

@@ -59,33 +59,34 @@ BLOCK = r"layers\.(\d+)\.residual_group\.blocks\.(\d+)"
 OUR_BLOCK = r"encoder.groups.\1.blocks.\2"
 
 
-def check_plain(kind: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse options that no released network has and that would compute something else.
+def training_size(arguments: Mapping[str, Any]) -> tuple[int, int]:
+    """Rows and columns of the training pictures in tokens: ``img_size`` over ``patch_size``, each one number or two.
 
-    Raises:
-        ConfigError: such an option.
+    Nothing else depends on ``patch_size``: whatever it is, a token is a pixel.
     """
-    for name, plain in (("patch_size", 1), ("qk_scale", None), ("ape", False), ("patch_norm", True)):
-        if arguments[name] != plain:
-            raise ConfigError(f"network_g: {kind} is read with {name}={plain} only; got {arguments[name]}")
-    if side(arguments) < arguments["window_size"]:
-        raise ConfigError(
-            f"network_g: img_size must be at least window_size; got {arguments['img_size']} and "
-            f"{arguments['window_size']}"
-        )
+    height, width = _pair(arguments["img_size"])
+    rows, columns = _pair(arguments["patch_size"])
+    return height // rows, width // columns
 
 
-def side(arguments: Mapping[str, Any]) -> int:
-    """The smaller side of ``img_size``, which may be one number or two."""
-    size = arguments["img_size"]
-    return int(min(size) if isinstance(size, Sequence) else size)
+def _pair(size: Any) -> tuple[int, int]:
+    first, second = size if isinstance(size, Sequence) else (size, size)
+    return int(first), int(second)
 
 
 def encoder_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The options that the encoders of the family share.
 
     Training pictures of one window make the originals leave out the shift of every second block, for good.
+
+    Raises:
+        ConfigError: training pictures smaller than a window, which the originals would make smaller.
     """
+    size, window = training_size(arguments), arguments["window_size"]
+    if min(size) < window:
+        raise ConfigError(
+            f"network_g: img_size must be at least window_size; got {size[0]}x{size[1]} and {window}"
+        )
     return {
         "channels": arguments["embed_dim"],
         "blocks": list(arguments["depths"]),
@@ -95,8 +96,19 @@ def encoder_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
         "closing": closing(arguments["resi_connection"]),
         "drop_path": arguments["drop_path_rate"],
         "bias": arguments["qkv_bias"],
-        "shifted": side(arguments) > arguments["window_size"],
+        "shifted": min(size) > window,
+        "attention_scale": arguments["qk_scale"] or None,
         "in_channels": arguments["in_chans"],
+        **token_options(arguments),
+    }
+
+
+def token_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What is done to the pixels before the first group."""
+    rows, columns = training_size(arguments)
+    return {
+        "input_norm": arguments["patch_norm"],
+        "positions": rows * columns if arguments["ape"] else 0,
     }
 
 
@@ -121,6 +133,10 @@ def upsampler_of(arguments: Mapping[str, Any]) -> PartConfig:
             f"network_g: upsampler is one of {', '.join((*_FIXED, *_GENERATORS))} "
             f"(without one the network enlarges nothing); got {name!r}"
         )
+    if name == "nearest+conv" and arguments["upscale"] not in (2, 4):
+        raise ConfigError(
+            f"network_g: the originals' nearest+conv makes x2 or x4; got upscale={arguments['upscale']}"
+        )
     ours, options = _FIXED[name]
     scales = {"scales": [arguments["upscale"]], "out_channels": arguments["in_chans"]}
     return PartConfig(name=ours, options={**scales, **options})
@@ -134,10 +150,10 @@ _FIXED: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def _generated(arguments: Mapping[str, Any], plus: bool) -> PartConfig:
-    options: dict[str, Any] = {"out_channels": arguments["in_chans"]}
+    options: dict[str, Any] = {}
     if plus and "max_s" in arguments:  # the classes that have it hand it on to IGConv+ only
         options["max_scale"] = arguments["max_s"]
-    return ig_config(arguments, plus=plus, **options)
+    return ig_config(arguments, plus=plus, colours=arguments["in_chans"], **options)
 
 
 def model_of(encoder: str, options: Mapping[str, Any], arguments: Mapping[str, Any]) -> ModelConfig:
@@ -167,6 +183,7 @@ def shared_renames(arguments: Mapping[str, Any]) -> list[Rename]:
             ]
         ),
         Rename(rf"{BLOCK}\.attn\.relative_position_bias_table", rf"{OUR_BLOCK}.attention.position.table"),
+        Rename(r"absolute_pos_embed", "encoder.positions", lambda tensor: tensor.squeeze(0)),
         *_head_renames(arguments),
     ]
 
@@ -187,7 +204,6 @@ IGNORED = (r".*\.attn_mask", r".*\.(aligned_)?relative_position_index", r"relati
 
 
 def _configure(arguments: Mapping[str, Any]) -> ModelConfig:
-    check_plain("SwinIR", arguments)
     return model_of("swinir", encoder_options(arguments), arguments)
 
 
