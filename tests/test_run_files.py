@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 from training_runs import config, content, save_pictures
 from typer.testing import CliRunner
 
 from polyres.cli import app
-from polyres.errors import ConfigError
-from polyres.training.check import check_run
+from polyres.errors import ConfigError, DataError
+from polyres.training.check import check_run, two_pictures
 from polyres.training.importing import imported
 from polyres.training.reading import read_run
+from polyres.training.scale_sets import ScaleRange
 from polyres.training.schedule import learning_rate
 from polyres.training.schema import SCHEMA, schema_text
 from polyres.training.start import initial_model
@@ -101,6 +103,20 @@ def test_the_schema_in_the_package_is_current() -> None:
     assert json.loads(printed.output) == json.loads(schema_text())
 
 
+def test_the_schema_knows_every_form_of_scales() -> None:
+    parts = json.loads(schema_text())["$defs"]
+    listed, frequencies, reference = parts["DataConfig"]["properties"]["scales"]["anyOf"]
+    assert listed["type"] == "array"
+    assert (
+        frequencies["propertyNames"]["pattern"] == "^[0-9]"
+    )  # range is no scale, and a misspelt key neither
+    assert reference == {"$ref": "#/$defs/ScaleRange"}
+    form = parts["ScaleRange"]
+    assert form["properties"].keys() == ScaleRange.model_fields.keys()
+    assert (form["required"], form["additionalProperties"]) == (["range"], False)
+    assert [end["anyOf"][0]["type"] for end in form["properties"]["range"]["prefixItems"]] == ["number"] * 2
+
+
 def test_every_field_is_described() -> None:
     parts = json.loads(schema_text())
     for name, part in {"run": parts, **parts["$defs"]}.items():
@@ -123,6 +139,29 @@ def test_a_trial_tells_what_a_step_takes_and_leaves_nothing(
     assert math.isfinite(trial.loss)
     assert not (tmp_path / "out").exists()
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_trial_reads_two_pictures_of_many(tmp_path: Path) -> None:
+    pictures = save_pictures(tmp_path, count=2)
+    for number in range(3):
+        (pictures / f"later-{number}.png").write_bytes(b"no picture")  # whoever opens it fails
+    data = {"train": [str(pictures)], "validation": [str(pictures)], "validation_pictures": 2}
+    trial = check_run(config(tmp_path, data=data))
+    assert math.isfinite(trial.loss)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no pictures in .*empty"):
+        check_run(config(tmp_path, data={"train": [str(pictures), str(tmp_path / "empty")]}))
+
+
+def test_a_trial_leaves_out_small_pictures_where_the_run_does(tmp_path: Path) -> None:
+    pictures = save_pictures(tmp_path, count=2)
+    Image.new("RGB", (30, 200)).save(pictures / "-small.png")  # the first by name
+    data = config(tmp_path, data={"skip_small": True}).data
+    assert [Path(name).name for name in two_pictures(data).names] == ["0.png", "1.png"]
+    every = config(tmp_path, data={"skip_small": False}).data
+    assert [Path(name).name for name in two_pictures(every).names] == ["-small.png", "0.png"]
+    with pytest.raises(DataError, match="the 291 pixels a side"):
+        two_pictures(config(tmp_path, data={"skip_small": True, "patch": 96}).data)
 
 
 OPTIONS = """

@@ -23,7 +23,7 @@ def train(
         bool, typer.Option("--allow-changes", help="Resume although the run file or the pictures changed.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Only try two steps and a checkpoint; nothing is left behind.")
+        bool, typer.Option("--check", help="Only try two steps on two pictures and a checkpoint.")
     ] = False,
 ) -> None:
     """Train a model on pictures; interrupted runs go on with --resume."""

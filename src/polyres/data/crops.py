@@ -104,8 +104,7 @@ class CropSampler:
 
     def _large_enough(self, skip_small: bool) -> list[int]:
         """The pictures that a crop of every scale fits into."""
-        side = max(max(scale.output_size(self.patch, self.patch)) for scale in self.scales)
-        least = side + max(max(scale.phases) for scale in self.scales)
+        side, least = _side(self.scales, self.patch), least_side(self.scales, self.patch)
         sizes = self.source.sizes
         small = [i for i, size in enumerate(sizes) if min(size) < least]
         crops = (
@@ -123,6 +122,16 @@ class CropSampler:
                 f"{', '.join(named)}{more}. Remove them, use a smaller patch, or set data.skip_small: true"
             )
         return [i for i, size in enumerate(sizes) if min(size) >= least]
+
+
+def least_side(scales: Sequence[Scale], patch: int) -> int:
+    """Pixels a side that a picture needs for crops at every one of ``scales``."""
+    return _side(scales, patch) + max(max(scale.phases) for scale in scales)
+
+
+def _side(scales: Sequence[Scale], patch: int) -> int:
+    """Of the largest crop in HR."""
+    return max(max(scale.output_size(patch, patch)) for scale in scales)
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from polyres.data.files import list_pictures, read_rgb
 from polyres.errors import DataError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -133,12 +135,33 @@ def load_pictures(paths: Sequence[Path], at_most: int | None = None) -> list[Pix
     Raises:
         DataError, PictureError, MissingExtraError: as :func:`open_source`.
     """
-    if not paths:
-        return []
-    source = open_sources(paths)
     with ThreadPoolExecutor() as pool:
-        count = len(source.names) if at_most is None else min(at_most, len(source.names))
-        return list(pool.map(lambda index: np.array(source.crop(index, _WHOLE, _WHOLE)), range(count)))
+        return list(pool.map(lambda reader: reader[1](), readers(paths)[:at_most]))
+
+
+def readers(paths: Sequence[Path]) -> list[tuple[str, Callable[[], Pixels]]]:
+    """The name of each picture of ``paths`` and what decodes it, in their order; none is decoded yet.
+
+    Unlike :func:`open_sources` this opens no file of a folder, so it is quick however many there are.
+
+    Raises:
+        DataError, PictureError, MissingExtraError: as :func:`open_source`.
+    """
+    return [reader for path in paths for reader in _readers(path)]
+
+
+def _readers(path: Path) -> list[tuple[str, Callable[[], Pixels]]]:
+    if path.is_file() or (path / "data.mdb").is_file():
+        source = open_source(path)
+        return [(name, partial(_whole, source, index)) for index, name in enumerate(source.names)]
+    found = list_pictures(path)
+    if not found:
+        raise DataError(f"there are no pictures in '{path}'")
+    return [(str(each), partial(read_rgb, each)) for each in found]
+
+
+def _whole(source: Source, index: int) -> Pixels:
+    return np.array(source.crop(index, _WHOLE, _WHOLE))
 
 
 def checksum(pixels: Pixels) -> str:

@@ -1,4 +1,4 @@
-"""Trying a run out: one step on two pictures, with a checkpoint written and read, and nothing left behind."""
+"""Trying a run out: steps on two pictures, with a checkpoint written and read, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
-from polyres.data.sources import open_sources
-from polyres.errors import TrainingError
+from polyres.data.crops import least_side
+from polyres.data.sources import Memory, readers
+from polyres.errors import DataError, TrainingError
 from polyres.training.batches import open_batches
-from polyres.training.config import RunConfig
+from polyres.training.config import DataConfig, RunConfig
 from polyres.training.journal import Journal
 from polyres.training.loop import begin, train
 from polyres.training.processes import Processes
@@ -23,6 +24,9 @@ from polyres.training.state import StepReport, TrainingState
 
 #: Steps that are tried; the first one also warms up.
 _STEPS = 2
+
+#: Pictures that are loaded, however many there are.
+_PICTURES = 2
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class Trial:
 
 
 def check_run(config: RunConfig) -> Trial:
-    """Two steps of ``config`` and a validation of one picture, in a folder that is removed again.
+    """Two steps of ``config`` on two of its pictures and a validation of one, in a folder that is removed again.
+
+    Every place that the run names must hold pictures; whether all of them are sound, ``polyres data check`` tells.
 
     Raises:
         PolyresError: whatever would stop the run.
@@ -63,7 +69,7 @@ def check_run(config: RunConfig) -> Trial:
 
     with tempfile.TemporaryDirectory(prefix="polyres-check-") as place:
         short = _shortened(config, Path(place) / "run")
-        source = open_sources(config.data.train)
+        source = two_pictures(config.data)
         folder, state = RunFolder(short, resume=False), begin(initial_model(short), short)
         batches = open_batches(source, short, Processes())
         journal = Journal(short, folder, source.fingerprint, 0, note)
@@ -76,6 +82,29 @@ def check_run(config: RunConfig) -> Trial:
         size = max(path.stat().st_size for path in short.output.glob("*.ckpt"))
     count = sum(p.numel() for p in state.model.parameters())
     return Trial(count, reports[-1].loss, reports[-1].seconds, peak_memory(config.device), size)
+
+
+def two_pictures(data: DataConfig) -> Memory:
+    """The first two pictures to train on; with ``skip_small`` the first two that are large enough.
+
+    Raises:
+        DataError: a place without pictures.
+        PictureError: one of the two cannot be read.
+    """
+    least = least_side(data.exact_scales, data.patch) if data.skip_small else 0
+    pictures, names = [], []
+    for name, read in readers(data.train):
+        if min((picture := read()).shape[:2]) >= least:
+            pictures.append(picture)
+            names.append(name)
+        if len(pictures) == _PICTURES:
+            break
+    if not pictures:
+        raise DataError(
+            f"no picture to train on has the {least} pixels a side that crops need: use larger pictures or a "
+            "smaller patch"
+        )
+    return Memory(pictures, names)
 
 
 def peak_memory(device: str) -> int:

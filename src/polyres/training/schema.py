@@ -11,10 +11,29 @@ from polyres.data.degradations import DEGRADATIONS
 from polyres.encoders import ENCODERS
 from polyres.losses import LOSSES
 from polyres.training.config import RunConfig
+from polyres.training.scale_sets import ScaleRange
 from polyres.upsamplers import UPSAMPLERS
 
 #: The file in the package; ``polyres config schema`` prints it.
 SCHEMA = Path(__file__).parent / "run.schema.json"
+
+#: How often something is drawn.
+_FREQUENCY = {"type": "number", "minimum": 0}
+
+#: A scale as YAML has it, a number or text such as 3/2; the reader turns both into text.
+_SCALE = {"anyOf": [{"type": "number", "minimum": 1}, {"type": "string", "pattern": "^[0-9]"}]}
+
+#: What the reader makes one mapping of: a list, frequencies by scale, or a range.
+_FORMS_OF_SCALES = [
+    {"type": "array", "minItems": 1, "items": _SCALE},
+    {
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": "^[0-9]"},
+        "additionalProperties": _FREQUENCY,
+    },
+    {"$ref": "#/$defs/ScaleRange"},
+]
 
 
 def schema() -> dict[str, Any]:
@@ -25,9 +44,10 @@ def schema() -> dict[str, Any]:
     parts["ModelConfig"]["properties"]["upsampler"] = _named(parts, "upsampler", UPSAMPLERS)
     parts["LossConfig"]["properties"]["name"]["enum"] = list(LOSSES)
     parts["DegradationConfig"]["properties"]["name"]["enum"] = list(DEGRADATIONS)
-    # Scales may also be listed, or be numbers in YAML's keys; the reader turns both into text.
+    parts["ScaleRange"] = ScaleRange.model_json_schema()
+    parts["ScaleRange"]["properties"]["range"]["prefixItems"] = [_SCALE, _SCALE]
     scales = parts["DataConfig"]["properties"]["scales"]
-    scales["anyOf"] = [{"type": "array"}, {"type": "object"}]
+    scales["anyOf"] = _FORMS_OF_SCALES
     scales.pop("type", None)
     scales.pop("additionalProperties", None)
     title = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "polyres run file"}
