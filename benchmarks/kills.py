@@ -5,8 +5,8 @@
 Every kill falls after the first checkpoint of its run, anywhere up to the end, and is followed by a resume. After each,
 checkpoint and model file must be readable and no more than one interval of steps lost; a run that came to its end
 through any number of kills must hold the same weights, averages and optimiser, to the bit, and have logged the same
-losses, as one that was never stopped. Exits with 1 otherwise. Needs a system with fork: each attempt is a process of its own that has
-only what lies on disk, and is spared the seconds that loading torch takes.
+losses, as one that was never stopped. Exits with 1 otherwise. Needs a system with fork: each attempt is a process of
+its own that has only what lies on disk, and is spared the seconds that loading torch takes.
 """
 
 from __future__ import annotations
