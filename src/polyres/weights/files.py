@@ -76,11 +76,19 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors by name, so it is not a model's weights")
     for key, tensor in tensors.items():
-        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-            raise CheckpointError(
-                f"{path}: '{key}' claims {tensor.numel():,} elements that the file does not hold"
-            )
-    return {_without_prefix(key): tensor.contiguous() for key, tensor in tensors.items()}
+        _check_held(key, tensor, path)
+    # As they are: many views of one storage would take memory that the file does not have.
+    return {_without_prefix(key): tensor for key, tensor in tensors.items()}
+
+
+def _check_held(key: str, tensor: Tensor, path: Path) -> None:
+    """Refuse a tensor that is not plain numbers, or not all in the file."""
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
+        raise CheckpointError(f"{path}: '{key}' is no plain tensor (sparse, nested or quantised)")
+    if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise CheckpointError(
+            f"{path}: '{key}' claims {tensor.numel():,} elements that the file does not hold"
+        )
 
 
 def _unwrap(content: object, path: Path) -> dict[str, Any]:

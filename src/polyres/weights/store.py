@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from torch import Tensor
 
 from polyres._version import __version__
 from polyres.errors import CheckpointError, ConfigError, UnknownNameError, nearest
@@ -16,6 +15,7 @@ from polyres.model import ModelConfig, SRModel, build
 from polyres.weights.card import ModelCard
 from polyres.weights.compat import convert
 from polyres.weights.files import decode, read_weights, write_weights
+from polyres.weights.strict import build_held, load_strictly
 
 #: Models inside the package: name to file.
 BUNDLED: Mapping[str, str] = {"default": "small.safetensors", "small": "small.safetensors"}
@@ -57,10 +57,10 @@ def load(name_or_path: str | Path, network_g: Mapping[str, Any] | None = None) -
     path = resolve(name_or_path)
     tensors, metadata = read_weights(path)
     if network_g is None and metadata.get("format") == "polyres":
-        config = _config(metadata, path)
+        model = build_held(_config(metadata, path), tensors, path)
     else:
         config, tensors = convert(tensors, network_g, path)
-    model = build(config)
+        model = build(config)
     load_strictly(model, tensors, path)
     return model.eval()
 
@@ -92,32 +92,6 @@ def resolve(name_or_path: str | Path) -> Path:
             f"{', '.join(BUNDLED)}.{nearest(str(name_or_path), BUNDLED)}"
         )
     return path
-
-
-def load_strictly(model: SRModel, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copy ``tensors`` into ``model``; every key must be there with its shape, and no other.
-
-    Raises:
-        CheckpointError: what is missing, extra and mis-shaped, all together.
-    """
-    wanted = model.state_dict()
-    missing = sorted(wanted.keys() - tensors.keys())
-    extra = sorted(tensors.keys() - wanted.keys())
-    shapes = [
-        f"{key} {tuple(tensors[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in sorted(wanted.keys() & tensors.keys())
-        if tensors[key].shape != wanted[key].shape
-    ]
-    problems = [
-        f"{len(items)} {what} ({', '.join(items[:3])}{', ...' if len(items) > 3 else ''})"
-        for what, items in (("missing", missing), ("extra", extra), ("of another shape", shapes))
-        if items
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{path} does not fit the network it names: {'; '.join(problems)} of {len(wanted)} weights"
-        )
-    model.load_state_dict({key: tensor.to(wanted[key].dtype) for key, tensor in tensors.items()})
 
 
 def _config(metadata: Mapping[str, str], path: Path) -> ModelConfig:
