@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from polyres.cli import app
 from polyres.errors import ConfigError, DataError
+from polyres.scale import Scale
 from polyres.training.check import check_run, two_pictures
 from polyres.training.importing import imported
 from polyres.training.reading import read_run
@@ -121,7 +122,7 @@ def test_the_run_file_of_the_documentation_can_be_read(tmp_path: Path) -> None:
     page = (Path(__file__).resolve().parents[1] / "docs" / "training.md").read_text()
     shown = page.split("```yaml\n")[1].split("```")[0]
     run = read_run(written(tmp_path, shown), with_files=False)
-    assert next(iter(run.data.scales)) == "3/2"
+    assert run.data.exact_scales[0] == Scale.of("3/2")
     assert run.data.scales["2"] == 3
 
 
