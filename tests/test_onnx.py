@@ -161,3 +161,37 @@ def test_the_command_writes_a_file(
     assert not exit_.value.code
     assert "3x_tiny.onnx: x3, opset 20" in capsys.readouterr().out
     assert OnnxModel(tmp_path / "3x_tiny.onnx").scale == polyres.Scale.of(3)
+
+
+#: Encoders that have no ONNX form; polyres says so.
+REFUSED = frozenset({"atd", "atd-light"})
+
+
+def _by_network() -> dict[str, str]:
+    """A name for each network of the table of encoders; several names may have one at tiny arguments."""
+    return {f"{entry.factory.__name__} {entry.tiny}": name for name, entry in polyres.ENCODERS.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(_by_network().values()))
+def test_every_encoder_is_exported_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    entry = polyres.ENCODERS[name]
+    torch.manual_seed(0)
+    parts = {
+        "encoder": {"name": name, "options": dict(entry.tiny)},
+        "upsampler": {"name": "spconv", "options": {"scales": [2]}},
+    }
+    fused = polyres.fuse(polyres.build(polyres.ModelConfig.model_validate(parts)).eval(), 2)
+    if name in REFUSED:
+        with pytest.raises(
+            OutputError, match=f"encoder {type(fused.encoder).__name__} cannot be exported"
+        ) as caught:
+            export_onnx(fused, tmp_path / "x.onnx")
+        assert "\n" not in str(caught.value)
+        assert list(tmp_path.iterdir()) == []
+        return
+    export_onnx(fused, tmp_path / "x.onnx")
+    for size in ((1, 3, 9, 8), (2, 3, 24, 57)):
+        image = torch.rand(size)
+        with torch.no_grad():
+            torch.testing.assert_close(OnnxModel(tmp_path / "x.onnx")(image), fused(image), rtol=0, atol=2e-5)

@@ -158,7 +158,8 @@ def _serialised(fused: FusedModel, channels: int, metadata: Mapping[str, str], p
             )
     except Exception as error:  # the exporter raises what it comes across
         raise OutputError(
-            f"{path}: this network cannot be exported for every size: {_reason(error)}"
+            f"{path}: a network with the encoder {type(fused.encoder).__name__} cannot be exported for every size: "
+            f"{_reason(error)}; polyres upscale runs it with the engine torch"
         ) from error
     if program is None:
         raise OutputError(f"{path}: torch {torch.__version__} made no program; torch 2.6 or later is needed")
@@ -222,12 +223,14 @@ def _reason(error: BaseException) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """A block in which the exporter keeps its progress and its warnings to itself."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), redirect_stdout(StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

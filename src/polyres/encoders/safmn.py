@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from polyres.encoders.base import Encoder
 from polyres.layers.blocks import conv1x1, conv3x3
 from polyres.layers.norms import ChannelNorm
+from polyres.layers.pooling import nearest_to, region_maxima
 from polyres.registry import Entry
 
 #: Sizes at which a quarter of the channels each is looked at: the picture's, a half, a quarter, an eighth.
@@ -34,9 +35,9 @@ class AdaptiveModulation(nn.Module):
         parts = []
         for level, (conv, part) in enumerate(zip(self.levels, features.chunk(_LEVELS, dim=1), strict=True)):
             if level:
-                part = F.adaptive_max_pool2d(part, (size[0] >> level, size[1] >> level))
+                part = region_maxima(part, 1 << level)
             part = conv(part)
-            parts.append(F.interpolate(part, size=size, mode="nearest") if level else part)
+            parts.append(nearest_to(part, *size) if level else part)
         return F.gelu(self.merge(torch.cat(parts, dim=1))) * features
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from polyres.encoders.base import Encoder
 from polyres.layers.blocks import conv1x1, conv3x3
 from polyres.layers.norms import spatial_variance, unit_length
+from polyres.layers.pooling import nearest_to, region_maxima
 from polyres.registry import Entry
 
 #: The coarse branch works on a picture this many times smaller.
@@ -51,12 +52,12 @@ class SelfModulation(nn.Module):
         """(N, C, H, W) to the same shape; H and W at least 8."""
         size = features.shape[-2:]
         fine, smooth = self.split(features).chunk(2, dim=1)
-        maxima = F.adaptive_max_pool2d(smooth, (size[0] // _REDUCTION, size[1] // _REDUCTION))
+        maxima = region_maxima(smooth, _REDUCTION)
         variance = spatial_variance(smooth)
         weight = F.gelu(
             self.modulate(self.coarse(maxima) * self.coarse_weight + variance * self.variance_weight)
         )
-        modulated = smooth * F.interpolate(weight, size=size, mode="nearest")
+        modulated = smooth * nearest_to(weight, *size)
         output: Tensor = self.merge(modulated + self.detail(fine))
         return output
 
