@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,14 @@ from polyres.pictures import Picture, read_picture, write_picture
 from polyres.pictures import streaming as pictures_streaming
 from polyres.pictures.streaming import write_bands
 from polyres.scale import Scale
-from polyres.upscale import Upscaler, streaming
-from polyres.upscale.streaming import is_streamed, predicted_peak, tiling_error, write_streamed
+from polyres.upscale import Target, Upscaler, streaming
+from polyres.upscale.streaming import (
+    is_streamed,
+    predicted_peak,
+    result_bytes,
+    tiling_error,
+    write_streamed,
+)
 
 SUFFIXES = (".tif", ".png")
 
@@ -142,6 +149,41 @@ def test_streaming_takes_less_memory_than_the_result() -> None:
     whole, streamed = (predicted_peak(upscaler, picture, work, streamed) for streamed in (False, True))
     assert whole > 2 * 2000 * 300 * 16 * 3
     assert streamed < 2000 * 300 * 16 * 3
+
+
+@pytest.mark.parametrize(
+    ("size", "asked"),
+    [
+        ((90, 120), {"scale": 2}),
+        ((90, 120), {"scale": 2.37}),  # over a larger scale
+        ((3000, 20), {"width": 45, "height": 45, "mode": "fill"}),  # a cut from a hundred times as much
+        ((20, 3000), {"width": 10, "height": 10, "mode": "fill"}),
+        ((200, 200), {"scale": "1/4"}),
+        ((200, 200), {"scale": 1}),
+    ],
+)
+@pytest.mark.parametrize("has_alpha", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_no_more_memory_is_taken_than_foreseen(
+    size: tuple[int, int], asked: dict[str, Any], has_alpha: bool, dtype: Any
+) -> None:
+    picture = noise(*size, dtype=dtype)
+    if has_alpha:
+        half = np.arange(size[0] * size[1]).reshape(size) % 2 * picture.white
+        picture = Picture(picture.pixels, half.astype(dtype))
+    upscaler = Upscaler(model(), device="cpu", dtype=torch.float32, memory=1)
+    work = upscaler.plan(picture, target=Target(**asked))
+    foreseen = predicted_peak(upscaler, picture, work, streamed=False)
+    upscaler(picture, target=Target(**asked))  # what is made once, apart
+    tracemalloc.start()
+    try:
+        upscaler(picture, target=Target(**asked)).pixels.tobytes()
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    source = picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
+    assert source + taken <= foreseen + 20_000
+    assert foreseen <= result_bytes(picture, work) + 200 * picture.width * picture.height + 2_000_000
 
 
 def test_bands_are_low_where_the_result_is_wide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,9 @@ STREAM_FROM = 256 * 2**20
 #: Bytes that a band of a streamed result has at most: tiles are made lower for it, where they may be.
 BAND = 128 * 2**20
 
+#: Bytes a pixel that carrying colour under transparent pixels takes: floats at every size down to one pixel.
+_BLEEDING = 60
+
 #: Side of the part of a picture that tiles are verified on.
 VERIFIED = 384
 
@@ -54,21 +57,31 @@ def write_streamed(
 
 def result_bytes(picture: Picture, work: Plan) -> int:
     """Bytes of the pixels of the result."""
-    channels = picture.pixels.shape[2] + (picture.alpha is not None)
-    return int(work.width * work.height * channels * picture.pixels.dtype.itemsize)
+    return _bytes(picture, work.width, work.height)
 
 
 def predicted_peak(upscaler: Upscaler, picture: Picture, work: Plan, streamed: bool) -> int:
-    """Bytes that will be in use at once for ``picture``, on top of the program and the model themselves."""
-    result = result_bytes(picture, work)
-    source = picture.pixels.nbytes + (0 if picture.alpha is None else picture.alpha.nbytes)
-    if work.model_scale is None:
-        return source + result
-    shown = _low(upscaler, picture, work) if streamed else upscaler
-    band, windows = shown.working_set(picture.height, picture.width, work.model_scale)
-    band *= picture.pixels.shape[2] * picture.pixels.dtype.itemsize
-    # Encoders hold the result a second time; a streamed one is held a band at a time.
-    return int(source + windows + band + (0 if streamed else 2 * result))
+    """Bytes that will be in use at once for ``picture``, on top of the program and the model themselves.
+
+    That is the most of the steps: to enlarge, to resample where there is a detour, to write. A centre that is cut
+    out holds the whole until it is written.
+    """
+    source = _bytes(picture, picture.width, picture.height)
+    if streamed and work.model_scale is not None:
+        return int(source + sum(_network(_low(upscaler, picture, work), picture, work.model_scale)))
+    rows, columns = picture.height, picture.width
+    steps, windows = [_bleeding(picture)], 0.0
+    if work.model_scale is not None:
+        band, windows = _network(upscaler, picture, work.model_scale)
+        rows, columns = work.model_scale.output_size(rows, columns)
+        steps.append(_bytes(picture, columns, rows) + band)
+    whole = _bytes(picture, *(work.cut_from or (work.width, work.height)))
+    if work.resample_to is not None:
+        steps.append(_bytes(picture, columns, rows) + whole + _filtering(rows, columns, work))
+    elif picture.alpha is not None:
+        steps.append(whole + _filtering(rows, columns, work))
+    steps.append(whole + result_bytes(picture, work))  # encoders hold the result a second time
+    return int(source + windows + max(steps))
 
 
 def tiling_error(upscaler: Upscaler, picture: Picture, scale: Scale) -> float:
@@ -84,6 +97,29 @@ def tiling_error(upscaler: Upscaler, picture: Picture, scale: Scale) -> float:
     values = to_depth(part, np.dtype(np.float32))
     one, many = (np.concatenate(list(each.bands(values, scale))) for each in (whole, tiled))
     return float(np.abs(one - many).max())
+
+
+def _bytes(picture: Picture, width: int, height: int) -> int:
+    """Bytes of a picture of the kind of ``picture``, transparency and all."""
+    channels = picture.pixels.shape[2] + (picture.alpha is not None)
+    return int(width * height * channels * picture.pixels.dtype.itemsize)
+
+
+def _bleeding(picture: Picture) -> int:
+    """Bytes that are needed for colour under transparent pixels, at the size of ``picture``."""
+    return 0 if picture.alpha is None else _BLEEDING * picture.width * picture.height
+
+
+def _filtering(rows: int, columns: int, work: Plan) -> int:
+    """Bytes that the fixed filter takes for one channel of floats: before, between its passes, and thrice after."""
+    wide, tall = work.cut_from or (work.width, work.height)
+    return 4 * (rows * columns + rows * wide + 3 * tall * wide)
+
+
+def _network(upscaler: Upscaler, picture: Picture, scale: Scale) -> tuple[int, float]:
+    """Bytes of the largest band of the result, and of all that the network is shown at once."""
+    pixels, windows = upscaler.working_set(picture.height, picture.width, scale)
+    return pixels * picture.pixels.shape[2] * picture.pixels.dtype.itemsize, windows
 
 
 def _low(upscaler: Upscaler, picture: Picture, work: Plan) -> Upscaler:
