@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from polyres.errors import PictureError, PolyresError, UsageError
+from polyres.errors import OutputError, PictureError, PolyresError, UsageError
 from polyres.files import replacing
 from polyres.scale import Scale
 
@@ -217,8 +217,14 @@ class Run:
         content = io.BytesIO()
         wanted = self.settings.target_format or own
         encode_picture(picture, content, wanted, self.settings.quality, "standard output", dither=dither)
-        sys.stdout.buffer.write(content.getvalue())
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(content.getvalue())
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # the reader has seen enough
+            raise
+        except OSError as error:
+            sys.stdout = io.StringIO()  # what is left in the buffer would be tried again at the end
+            raise OutputError(f"standard output: cannot be written: {error.strerror}") from error
 
     def _tell_left_out(self, stack: Stack, job: Job) -> None:
         from polyres.pictures import format_of, left_out

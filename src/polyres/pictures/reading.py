@@ -82,6 +82,10 @@ def decoding(path: str | Path) -> Iterator[BinaryIO]:
     """The file at ``path``, opened; whatever goes wrong in the block is told as an error of this file."""
     path = Path(path)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # opened, a pipe would be waited for
+            raise PictureError(
+                f"{path}: not a file but a pipe or a device; a picture from a pipe is read from standard input, as -"
+            )
         stream = path.open("rb")
     except FileNotFoundError:
         raise PictureError(f"{path}: no such file; expected a picture") from None

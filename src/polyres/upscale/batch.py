@@ -116,7 +116,7 @@ def prepare_folders(batch: Batch) -> None:
             ) from error
         if not os.access(folder, os.W_OK):
             raise OutputError(f"{folder}: the folder cannot be written; choose another with --output")
-        if root is not None and not folder.resolve().is_relative_to(root.resolve()):
+        if root is not None and not _real(folder).is_relative_to(_real(root)):
             raise OutputError(
                 f"{folder}: a link leads out of '{root}', where results belong; remove the link"
             )
@@ -182,7 +182,7 @@ def _in_folder(
             raise UsageError(
                 f"'{folder}' is a folder, so --output must be a folder, not a file like '{output}'"
             )
-    for source in _pictures(folder, recursive, leave_out=root.resolve()):
+    for source in _pictures(folder, recursive, leave_out=_real(root)):
         yield Job(source, root / source.relative_to(folder).parent / named.of(source), root)
 
 
@@ -209,7 +209,7 @@ def _pictures(folder: Path, recursive: bool, leave_out: Path) -> Iterator[Path]:
             name
             for name in folders
             if recursive and not name.startswith(".") and name not in _JUNK_FOLDERS
-            if (here / name).resolve() != leave_out
+            if _real(here / name) != leave_out
         )
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
@@ -235,10 +235,10 @@ def _of_pipe(output: Path | None, alone: bool) -> Job:
 
 def _check(jobs: Sequence[Job]) -> None:
     """Refuse what would lose a picture."""
-    sources = {job.source.resolve() for job in jobs}
+    sources = {_real(job.source) for job in jobs}
     taken: dict[Path, Path] = {}
     for job in jobs:
-        target = job.target.resolve()
+        target = _real(job.target)
         if job.target != PIPE and target in sources:
             raise UsageError(
                 f"the result of '{job.source}' would replace the input '{job.target}'; give a --suffix"
@@ -248,3 +248,8 @@ def _check(jobs: Sequence[Job]) -> None:
             raise UsageError(
                 f"'{other}' and '{job.source}' would both become '{job.target}'; rename one of them"
             )
+
+
+def _real(path: Path) -> Path:
+    """``path`` without links; as far as it goes where they lead in a circle, which ``Path.resolve`` fails on."""
+    return Path(os.path.realpath(path))
