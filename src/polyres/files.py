@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OutputError: the folder is missing or cannot be written, or the disk is full.
     """
-    temporary = path.with_name(f".polyres-{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f".polyres-{os.urandom(6).hex()}.tmp")
     try:
         with temporary.open("x+b") as stream:
             yield stream

@@ -6,7 +6,6 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
@@ -93,7 +92,9 @@ def findings() -> Iterator[Finding]:
 def _environment() -> Iterator[Finding]:
     from polyres._version import __version__
 
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy", "pillow", "safetensors"))
+    packages = ", ".join(
+        f"{name} {_version_of(name)}" for name in ("torch", "numpy", "pillow", "safetensors")
+    )
     yield Finding(
         "environment",
         "good",
@@ -177,6 +178,8 @@ def _extras() -> Iterator[Finding]:
 
 
 def _version_of(module: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version  # slow, and not every command needs it
+
     try:
         return version(module)
     except PackageNotFoundError:
