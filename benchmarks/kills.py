@@ -28,9 +28,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded
 
 import numpy as np
 import torch
-import torch._dynamo  # imported before the forks, as optimisers load it, not in each
+import torch._dynamo  # imported before the forks, as optimisers load it, not in each; tensorboard alike
+import torch.utils.tensorboard
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter  # noqa: F401 - the same
 
 from polyres.training import RunConfig, run
 from polyres.training.checkpoint import has_checkpoints, load_checkpoint

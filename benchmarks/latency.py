@@ -23,6 +23,7 @@ from polyres.deploy.cost import take_turns
 from polyres.deploy.devices import describe
 from polyres.deploy.onnx import export_onnx
 from polyres.files import replacing
+from polyres.layers.layout import channels_last
 
 #: Encoder and upsampler; weights are fresh, since time does not depend on them.
 NETWORKS = {
@@ -91,7 +92,7 @@ def fused_network(encoder: str, upsampler: str, scale: int) -> FusedModel:
 
 def torch_engines(fused: FusedModel, image: Tensor) -> Iterator[tuple[str, Engine]]:
     """Every way to run ``fused`` by torch."""
-    last: Any = copy.deepcopy(fused).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    last = channels_last(copy.deepcopy(fused))
     given = image.contiguous(memory_format=torch.channels_last)
     yield REFERENCE, lambda: fused(image)
     yield "torch, float32, channels last", lambda: last(given)

@@ -16,10 +16,11 @@ from pathlib import Path
 import torch
 
 from polyres import __version__
-from polyres.evaluation import Report, write_file
+from polyres.evaluation import Report
 from polyres.evaluation.compare import Comparison, Side, compare
 from polyres.evaluation.published import choose
 from polyres.evaluation.tables import to_markdown
+from polyres.files import write_file
 from polyres.weights import load_card
 
 SETS = ("Set5", "Set14", "BSD100")

@@ -100,7 +100,11 @@ def pictures(count: int) -> tuple[list[Any], list[Any]]:
         names = [row["file"] for row in csv.DictReader(stream) if row["pack"] == "small"]
     chosen = [SHARED / "train" / names[index * len(names) // count] for index in range(count)]
     held_out = sorted((SHARED / "validation").glob("*.webp"))[::3]
-    return ([polyres.read_picture(path).pixels for path in paths] for paths in (chosen, held_out))  # type: ignore[return-value]
+    return read(chosen), read(held_out)
+
+
+def read(paths: list[Path]) -> list[Any]:
+    return [polyres.read_picture(path).pixels for path in paths]
 
 
 def configuration(steps: int, seed: int) -> RunConfig:

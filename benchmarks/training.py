@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from polyres.training import RunConfig
 from polyres.training.batches import open_batches
 from polyres.training.loop import begin, train
 from polyres.training.processes import Processes
+from polyres.training.state import StepReport
 from polyres.upsamplers.igconv import IGConv
 from polyres.upsamplers.igsample import IGSample
 
@@ -87,7 +89,7 @@ class Theirs:
     def __init__(self, config: RunConfig, folder: Path, paths: list[Path]) -> None:
         self.config, self.paths = config, [png(path, folder) for path in paths]
         self.model: SRModel = build(config.model).train()
-        self.head = Eightfold(self.model.upsampler)  # type: ignore[arg-type]
+        self.head = Eightfold(cast(IGConv, self.model.upsampler))
         self.average = [p.detach().clone() for p in self.model.parameters()]
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=1e-4, betas=(0.9, 0.99))
 
@@ -109,7 +111,11 @@ class Theirs:
         top, left = (int(random.integers(size - patch * scale + 1)) for size in pixels.shape[:2])
         high = pixels[top : top + patch * scale, left : left + patch * scale]
         low = np.asarray(Image.fromarray(high).resize((patch, patch), Image.Resampling.BICUBIC))
-        return tuple(torch.from_numpy(p.copy()).permute(2, 0, 1).float() / 255 for p in (low, high))  # type: ignore[return-value]
+        return tensor(low), tensor(high)
+
+
+def tensor(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
 
 
 def png(path: Path, folder: Path) -> Path:
@@ -144,9 +150,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
     state, waits, seconds = begin(build(config.model), config), [], []
     ours_rates, their_rates = [], []
 
-    def note(_: object, report: object) -> None:
-        waits.append(report.wait)  # type: ignore[attr-defined]
-        seconds.append(report.seconds)  # type: ignore[attr-defined]
+    def note(_: object, report: StepReport) -> None:
+        waits.append(report.wait)
+        seconds.append(report.seconds)
 
     for index in range(arguments.rounds + 1):
         began = time.perf_counter()

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import torch
+
+import polyres.cli
+from polyres.model import ModelConfig, build
+from polyres.weights import save
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,3 +37,52 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs the reference data in {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the smallest network that makes any scale."""
+    torch.manual_seed(0)
+    encoder = {"name": "edsr", "options": {"channels": 4, "blocks": 1}}
+    upsampler = {"name": "igconv", "options": {"width": 8, "hidden_layers": 1, "base": "bilinear"}}
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save(build(ModelConfig.model_validate({"encoder": encoder, "upsampler": upsampler})), path)
+    return path
+
+
+class Outcome(NamedTuple):
+    """What a command came to: exit status, standard output and standard error."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def raw(self) -> bytes:
+        """Standard output as it came, which may be a picture."""
+        return self.out.encode(errors="surrogateescape")
+
+
+@pytest.fixture
+def polyres_command(
+    capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """``polyres`` with these words, as :class:`Outcome`."""
+
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["polyres", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "300")
+        with pytest.raises(SystemExit) as exit_:
+            polyres.cli.main()
+        captured = capsysbinary.readouterr()
+        out = captured.out.decode(errors="surrogateescape")
+        return Outcome(int(exit_.value.code or 0), out, captured.err.decode())
+
+    return run
+
+
+@pytest.fixture
+def upscale(polyres_command: Callable[..., Outcome], model_file: Path) -> Callable[..., Outcome]:
+    """``polyres upscale`` with these words, by the smallest network in torch."""
+    chosen = ("-n", model_file, "--engine", "torch", "--device", "cpu")
+    return lambda *words: polyres_command("upscale", *chosen, *words)

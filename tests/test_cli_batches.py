@@ -12,47 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import polyres.cli
 from polyres.errors import OutputError, PictureError, UsageError
-from polyres.model import ModelConfig, build
 from polyres.pictures import Picture, decode_picture, read_picture, write_picture
 from polyres.upscale.batch import PIPE, Job, gather, prepare_folders
 from polyres.upscale.naming import NameTemplate
 from polyres.upscale.overlap import overlapped
-from polyres.weights import save
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    encoder = {"name": "edsr", "options": {"channels": 4, "blocks": 1}}
-    upsampler = {"name": "igconv", "options": {"width": 8, "hidden_layers": 1, "base": "bilinear"}}
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save(build(ModelConfig.model_validate({"encoder": encoder, "upsampler": upsampler})), path)
-    return path
-
-
-@pytest.fixture
-def upscale(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, model_file: Path):
-    def run(*words: object) -> tuple[int, str, str]:
-        status, out, err = raw(*words)
-        return status, out.decode(), err
-
-    def raw(*words: object) -> tuple[int, bytes, str]:
-        words = ("polyres", "upscale", *words, "-n", model_file, "--engine", "torch")
-        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as exit_:
-            polyres.cli.main()
-        captured = capsysbinary.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err.decode()
-
-    run.raw = raw
-    return run
 
 
 def put(path: Path, height: int = 6, width: int = 8, channels: int = 3) -> Path:
@@ -162,11 +130,11 @@ def test_one_picture_goes_through_pipes(tmp_path: Path, upscale, monkeypatch: py
     content = put(tmp_path / "a.jpg").read_bytes()
     for words, expected in (((), "jpeg"), (("-f", "webp"), "webp")):
         monkeypatch.setattr(sys, "stdin", Piped(content))
-        status, out, err = upscale.raw("-", *words, "-s", 3)
-        assert status == 0
-        picture = decode_picture(io.BytesIO(out), "out")
+        outcome = upscale("-", *words, "-s", 3)
+        assert outcome.status == 0
+        picture = decode_picture(io.BytesIO(outcome.raw), "out")
         assert (picture.format, picture.width, picture.height) == (expected, 24, 18)
-        assert "8x6 to 24x18" in err  # what is told does not mix with the picture
+        assert "8x6 to 24x18" in outcome.err  # what is told does not mix with the picture
 
 
 def test_a_pipe_may_end_in_a_file_and_begin_with_one(tmp_path: Path, upscale, monkeypatch) -> None:
@@ -174,8 +142,8 @@ def test_a_pipe_may_end_in_a_file_and_begin_with_one(tmp_path: Path, upscale, mo
     monkeypatch.setattr(sys, "stdin", Piped(source.read_bytes()))
     assert upscale("-", "-o", tmp_path / "b.png")[0] == 0
     assert read_picture(tmp_path / "b.png").width == 16
-    status, out, _ = upscale.raw(source, "-o", "-")
-    assert (status, decode_picture(io.BytesIO(out), "out").width) == (0, 16)
+    outcome = upscale(source, "-o", "-")
+    assert (outcome.status, decode_picture(io.BytesIO(outcome.raw), "out").width) == (0, 16)
 
 
 def test_what_is_no_picture_in_a_pipe_is_one_line(upscale, monkeypatch: pytest.MonkeyPatch) -> None:

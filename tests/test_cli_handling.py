@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,43 +10,15 @@ from typing import Any
 import fuzzing
 import numpy as np
 import pytest
-import torch
 from PIL import ExifTags, Image, ImageCms
 
-import polyres.cli
-from polyres.model import ModelConfig, build
 from polyres.pictures import Picture, read_picture, read_stack, write_picture
-from polyres.weights import save
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
 IPTC = b"\x1c\x02\x78\0\3abc"
 
 Upscale = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    encoder = {"name": "edsr", "options": {"channels": 4, "blocks": 1}}
-    upsampler = {"name": "igconv", "options": {"width": 8, "hidden_layers": 1, "base": "bilinear"}}
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save(build(ModelConfig.model_validate({"encoder": encoder, "upsampler": upsampler})), path)
-    return path
-
-
-@pytest.fixture
-def upscale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model_file: Path) -> Upscale:
-    def run(*words: object) -> tuple[int, str, str]:
-        every = ["polyres", "upscale", *map(str, words), "-n", str(model_file), "--engine", "torch"]
-        monkeypatch.setattr(sys, "argv", every)
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as exit_:
-            polyres.cli.main()
-        captured = capsys.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def noise(*shape: int) -> np.ndarray:

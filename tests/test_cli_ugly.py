@@ -12,37 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-import polyres.cli
-from polyres.model import ModelConfig, build
 from polyres.pictures import Picture, read_picture, write_picture
-from polyres.weights import save
-
-
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    encoder = {"name": "edsr", "options": {"channels": 4, "blocks": 1}}
-    upsampler = {"name": "igconv", "options": {"width": 8, "hidden_layers": 1, "base": "bilinear"}}
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save(build(ModelConfig.model_validate({"encoder": encoder, "upsampler": upsampler})), path)
-    return path
-
-
-@pytest.fixture
-def upscale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model_file: Path) -> Any:
-    """The exit status and standard error of ``polyres upscale`` with these words."""
-
-    def run(*words: object) -> tuple[int, str]:
-        words = ("polyres", "upscale", *words, "-n", model_file, "--engine", "torch")
-        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
-        monkeypatch.setenv("COLUMNS", "300")
-        with pytest.raises(SystemExit) as exit_:
-            polyres.cli.main()
-        return int(exit_.value.code or 0), capsys.readouterr().err
-
-    return run
 
 
 def put(path: Path) -> Path:
@@ -59,7 +30,7 @@ def names(folder: Path) -> list[str]:
 def test_an_output_that_is_the_input(tmp_path: Path, upscale: Any) -> None:
     photo = put(tmp_path / "a.png")
     before = photo.read_bytes()
-    status, err = upscale(photo, "-o", photo)
+    status, _, err = upscale(photo, "-o", photo)
     assert (status, err.count("\n")) == (2, 1)
     assert "would replace the input" in err
     assert photo.read_bytes() == before
@@ -70,7 +41,7 @@ def test_folders_called_like_pictures(tmp_path: Path, upscale: Any) -> None:
     put(tmp_path / "in" / "a.png")
     (tmp_path / "out" / "a_x2.png").mkdir(parents=True)
     assert upscale(tmp_path / "in" / "folder.png")[0] == 1
-    status, err = upscale(tmp_path / "in", "-o", tmp_path / "out")
+    status, _, err = upscale(tmp_path / "in", "-o", tmp_path / "out")
     assert (status, err.count("\n")) == (1, 1)
     assert "a_x2.png: cannot be written" in err
     assert names(tmp_path / "out") == []
@@ -81,11 +52,11 @@ def test_links_in_circles(tmp_path: Path, upscale: Any) -> None:
     (tmp_path / "in" / "deep" / "up").symlink_to(tmp_path / "in", target_is_directory=True)
     (tmp_path / "in" / "self.png").symlink_to(tmp_path / "in" / "self.png")
     (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    status, err = upscale(tmp_path / "in", "-r", "-o", tmp_path / "out")
+    status, _, err = upscale(tmp_path / "in", "-r", "-o", tmp_path / "out")
     assert (status, "Traceback" in err) == (2, False)
     assert "1 of 3 done, 2 failed" in err
     assert names(tmp_path / "out") == ["deep/a_x2.png"]
-    status, err = upscale(tmp_path / "in" / "self.png")
+    status, _, err = upscale(tmp_path / "in" / "self.png")
     assert (status, err.count("\n")) == (1, 1)
 
 
@@ -93,7 +64,7 @@ def test_links_in_circles(tmp_path: Path, upscale: Any) -> None:
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path, upscale: Any) -> None:
     put(tmp_path / "in" / "a.png")
     os.mkfifo(tmp_path / "in" / "b.png")
-    status, err = upscale(tmp_path / "in", "-o", tmp_path / "out")
+    status, _, err = upscale(tmp_path / "in", "-o", tmp_path / "out")
     assert (status, names(tmp_path / "out")) == (2, ["a_x2.png"])
     assert "b.png" in err
     assert "not a file" in err
@@ -105,7 +76,7 @@ def test_a_full_disk(tmp_path: Path, upscale: Any, monkeypatch: pytest.MonkeyPat
 
     put(tmp_path / "in" / "a.png")
     monkeypatch.setattr(os, "fsync", full)
-    status, err = upscale(tmp_path / "in", "-o", tmp_path / "out")
+    status, _, err = upscale(tmp_path / "in", "-o", tmp_path / "out")
     assert (status, err.count("\n")) == (1, 1)
     assert "No space left on device" in err
     assert list((tmp_path / "out").iterdir()) == []
@@ -127,7 +98,7 @@ def test_standard_output_that_takes_no_more(
 
     photo, disk = put(tmp_path / "a.png"), Full()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(disk), write_through=True))
-    status, err = upscale(photo, "-o", "-")
+    status, _, err = upscale(photo, "-o", "-")
     assert (status, err.count("\n")) == (1, 1)
     assert "standard output: cannot be written: No space left on device" in err
     sys.stdout.flush()  # as Python does at its end
@@ -136,7 +107,7 @@ def test_standard_output_that_takes_no_more(
 
 def test_standard_input_that_is_empty(upscale: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO()))
-    status, err = upscale("-")
+    status, _, err = upscale("-")
     assert (status, err.count("\n")) == (1, 1)
     assert "standard input" in err
 
@@ -144,7 +115,7 @@ def test_standard_input_that_is_empty(upscale: Any, monkeypatch: pytest.MonkeyPa
 def test_names_from_right_to_left_and_of_255_bytes(tmp_path: Path, upscale: Any) -> None:
     for name in ("\u202etxt.exe", "שלום", "a\nb", "é" * 125):
         put(tmp_path / "in" / f"{name}.png")
-    status, err = upscale(tmp_path / "in", "-o", tmp_path / "out")
+    status, _, err = upscale(tmp_path / "in", "-o", tmp_path / "out")
     assert (status, err) == (0, "")
     made = names(tmp_path / "out")
     assert len(made) == 4

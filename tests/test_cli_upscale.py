@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 import polyres.cli
@@ -21,38 +20,11 @@ from polyres.upscale.batch import Job, gather
 from polyres.weights import save
 
 
-@pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    encoder = {"name": "edsr", "options": {"channels": 8, "blocks": 1}}
-    upsampler = {"name": "igconv", "options": {"width": 8, "hidden_layers": 1, "base": "bilinear"}}
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save(build(ModelConfig.model_validate({"encoder": encoder, "upsampler": upsampler})), path)
-    return path
-
-
 def put(path: Path, height: int = 8, width: int = 10, channels: int = 3) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8)
     write_picture(Picture(values), path)
     return path
-
-
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object
-) -> tuple[int, str, str]:
-    """The exit status, standard output and standard error of ``polyres upscale`` with ``words``."""
-    monkeypatch.setattr(sys, "argv", ["polyres", "upscale", *(str(word) for word in words)])
-    monkeypatch.setenv("COLUMNS", "200")
-    with pytest.raises(SystemExit) as exit_:
-        polyres.cli.main()
-    captured = capsys.readouterr()
-    return int(exit_.value.code or 0), captured.out, captured.err
-
-
-@pytest.fixture
-def upscale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model_file: Path):
-    return lambda *words: run(capsys, monkeypatch, *words, "-n", model_file, "--engine", "torch")
 
 
 def names(folder: Path) -> list[str]:
@@ -244,7 +216,7 @@ def test_options_that_make_no_sense(tmp_path: Path, upscale, words: tuple[str, .
     assert names(tmp_path) == ["photo.png"]
 
 
-def test_a_scale_that_the_model_cannot_make_ends_the_run(tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_scale_that_the_model_cannot_make_ends_the_run(tmp_path: Path, polyres_command) -> None:
     encoder = {"name": "edsr", "options": {"channels": 4, "blocks": 1}}
     upsampler = {"name": "spconv", "options": {"scales": [2]}}
     save(
@@ -252,13 +224,13 @@ def test_a_scale_that_the_model_cannot_make_ends_the_run(tmp_path: Path, capsys,
         tmp_path / "m.safetensors",
     )
     sources = [put(tmp_path / name) for name in ("a.png", "b.png")]
-    status, _, err = run(capsys, monkeypatch, *sources, "-s", 3, "-n", tmp_path / "m.safetensors")
+    status, _, err = polyres_command("upscale", *sources, "-s", 3, "-n", tmp_path / "m.safetensors")
     assert (status, err.count("\n")) == (2, 1)
     assert "weights for x2, not for x3" in err
 
 
-def test_unknown_models_are_told(tmp_path: Path, capsys, monkeypatch) -> None:
-    status, _, err = run(capsys, monkeypatch, put(tmp_path / "photo.png"), "-n", "defualt")
+def test_unknown_models_are_told(tmp_path: Path, polyres_command) -> None:
+    status, _, err = polyres_command("upscale", put(tmp_path / "photo.png"), "-n", "defualt")
     assert (status, err.count("\n")) == (2, 1)
     assert "defualt" in err
 

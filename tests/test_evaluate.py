@@ -31,7 +31,8 @@ from polyres.errors import (
     UnknownNameError,
     UsageError,
 )
-from polyres.evaluation import BASELINES, Report, Row, evaluate, save_picture, write_file
+from polyres.evaluation import BASELINES, Report, Row, evaluate, save_picture
+from polyres.files import write_file
 from polyres.scale import Scale
 
 TWO, FOUR = Scale.of(2), Scale.of(4)

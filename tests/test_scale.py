@@ -23,16 +23,17 @@ def test_reads_every_way_of_writing_a_scale(value: object, expected: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "value", [0, -1, "abc", 100, "1/0", float("nan"), float("inf"), "", None, True, (1, 2, 3)]
+    "value", [0, -1, "abc", "1,5", 100, "1/0", float("nan"), float("inf"), "", None, True, (1, 2, 3)]
 )
 def test_refuses_what_is_no_scale(value: object) -> None:
     with pytest.raises(ScaleError):
         Scale.of(value)
 
 
-@given(rationals)
-def test_text_reads_back(factor: Fraction) -> None:
-    assert Scale.of(str(Scale.of(factor))) == Scale.of(factor)
+@given(rationals, rationals)
+def test_text_reads_back(y: Fraction, x: Fraction) -> None:
+    assert Scale.of(str(Scale.of(y))) == Scale.of(y)
+    assert Scale.from_text(str(Scale.of((y, x)))) == Scale.of((y, x))
 
 
 @given(rationals, st.integers(1, 5000))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import polyres.cli
 from polyres.errors import PictureError, ScaleError, TooLargeError, UsageError
 from polyres.model import ModelConfig, SRModel, build
 from polyres.pictures import Picture, read_picture, write_picture
@@ -270,32 +268,6 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     save(tiny(), path, ModelCard(scales=("2", "3", "4")))
     return path
-
-
-@pytest.fixture
-def upscale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model_file: Path):
-    """The exit status, standard output and standard error of ``polyres upscale`` with these words."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        arguments = [
-            "polyres",
-            "upscale",
-            *map(str, words),
-            "-n",
-            str(model_file),
-            "--device",
-            "cpu",
-            "--engine",
-            "torch",
-        ]
-        monkeypatch.setattr(sys, "argv", arguments)
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as exit_:
-            polyres.cli.main()
-        captured = capsys.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -32,3 +32,28 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and those above it, unless they are there.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to '{folder}': {error.strerror or error}; choose another output"
+        ) from error
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """``content`` at ``path``, whole or not at all; folders above it are made.
+
+    Raises:
+        OutputError: it cannot be written there.
+    """
+    make_folder(path.parent)
+    with replacing(path) as stream:
+        stream.write(content)

@@ -48,6 +48,17 @@ class Scale:
             )
         return cls(factor, factor)
 
+    @classmethod
+    def from_text(cls, text: str) -> Scale:
+        """The scale that ``str`` wrote as ``text``, which :meth:`of` reads as well unless it is a pair: there, a
+        person's ``1,5`` is refused rather than taken for two numbers.
+
+        Raises:
+            ScaleError: as of :meth:`of`.
+        """
+        y, _, x = text.partition(",")
+        return cls.of((y, x or y))
+
     @property
     def is_integer(self) -> bool:
         """Whether both axes are whole numbers."""

@@ -156,8 +156,8 @@ def _write_crops(
 
     from polyres.data import find_pairs
     from polyres.errors import DataError
-    from polyres.evaluation import write_file
     from polyres.evaluation.crops import crop_sheet
+    from polyres.files import write_file
     from polyres.scale import Scale
 
     scales = list(dict.fromkeys(Scale.of(_parsed(d.first.scale)) for each in ends.values() for d in each))

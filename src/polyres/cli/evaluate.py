@@ -253,8 +253,9 @@ def _write(
     report: Report, published: list[Published], files: Mapping[Path | None, str], console: Console
 ) -> None:
     """Write the tables that were asked for, and name the sources of published rows."""
-    from polyres.evaluation import tables, write_file
+    from polyres.evaluation import tables
     from polyres.evaluation.published import sources
+    from polyres.files import write_file
 
     for line in sources(tables.published_beside(report, published)):
         console.print(f"{tables.MARK} {line}", soft_wrap=True, highlight=False, markup=False)

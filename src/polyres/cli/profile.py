@@ -52,7 +52,7 @@ def profile(
 
     from polyres.evaluation.profiling import Profile
     from polyres.evaluation.reading import read_text
-    from polyres.evaluation.saving import write_file
+    from polyres.files import write_file
 
     if plot and quality is None:
         raise UsageError(

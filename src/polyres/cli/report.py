@@ -26,10 +26,11 @@ def report(
     output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("report.html"),
 ) -> None:
     """Write one self-contained page of HTML: card, results, costs, worst crops and analyses; opens offline."""
-    from polyres.evaluation import Report, write_file
+    from polyres.evaluation import Report
     from polyres.evaluation.page import read_analyses, report_page
     from polyres.evaluation.profiling import Profile
     from polyres.evaluation.reading import read_text
+    from polyres.files import write_file
 
     if data and evaluation is None:
         raise UsageError("--data shows the pictures measured worst: give the measurements with --evaluation")
@@ -77,6 +78,6 @@ def _worst(model: str, results: Report, data: list[Path], count: int) -> list[Cr
     if not scales:
         known = ", ".join(dict.fromkeys(row.model for row in results.rows))
         raise UsageError(f"the evaluation has no results of '{model}'; it has those of {known}")
-    exact = [Scale.of(tuple(text.split(",")) if "," in text else text) for text in scales]  # type: ignore[arg-type]
+    exact = [Scale.from_text(text) for text in scales]
     pairs = [pair for folder in data for pair in find_pairs(folder, exact)]
     return worst_crops(results, model, model_upscaler(load(model)), pairs, count) if count else []

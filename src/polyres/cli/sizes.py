@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 
@@ -19,55 +19,45 @@ _PANEL = "Size of the result"
 _MODES = ("fit", "fill", "stretch")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
+
+def _option(*names: str, unit: str | None = None, help: str) -> Any:
+    return typer.Option(*names, metavar=unit, help=help, rich_help_panel=_PANEL)
+
+
 ScaleOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "-s", "--scale", help="Factor, such as 2, 3, 2.5 or 5/2. Default: 2.", rich_help_panel=_PANEL
-    ),
+    str | None, _option("-s", "--scale", help="Factor, such as 2, 3, 2.5 or 5/2. Default: 2.")
 ]
 WidthOption: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        "-w",
-        "--width",
-        metavar="PIXELS",
-        help="Width; the height follows. With --height as --size.",
-        rich_help_panel=_PANEL,
-    ),
+    _option("-w", "--width", unit="PIXELS", help="Width; the height follows. With --height as --size."),
 ]
 HeightOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--height", metavar="PIXELS", help="Height; the width follows.", rich_help_panel=_PANEL),
+    str | None, _option("--height", unit="PIXELS", help="Height; the width follows.")
 ]
 SizeOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--size", metavar="WxH", help="Both sides, such as 1920x1080.", rich_help_panel=_PANEL),
+    str | None, _option("--size", unit="WxH", help="Both sides, such as 1920x1080.")
 ]
 ModeOption: TypeAlias = Annotated[
     str | None,
-    typer.Option(
+    _option(
         "--mode",
-        metavar="fit|fill|stretch",
+        unit="fit|fill|stretch",
         help="With both sides given: fit within them (default), fill them and cut off what is beyond, as much on "
         "either side, or stretch to them. Only stretch changes the aspect.",
-        rich_help_panel=_PANEL,
     ),
 ]
 ShortSideOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--short-side", metavar="PIXELS", help="The shorter side.", rich_help_panel=_PANEL),
+    str | None, _option("--short-side", unit="PIXELS", help="The shorter side.")
 ]
 LongSideOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--long-side", metavar="PIXELS", help="The longer side.", rich_help_panel=_PANEL),
+    str | None, _option("--long-side", unit="PIXELS", help="The longer side.")
 ]
 MaxPixelsOption: TypeAlias = Annotated[
     str | None,
-    typer.Option(
+    _option(
         "--max-pixels",
-        metavar="NUMBER",
+        unit="NUMBER",
         help="With any of these: results of more pixels, such as 50M, are made as large as this allows instead.",
-        rich_help_panel=_PANEL,
     ),
 ]
 

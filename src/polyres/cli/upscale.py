@@ -18,6 +18,7 @@ from polyres.cli.handling import (
     handling_of,
     kind_of,
 )
+from polyres.cli.options import ModelOption
 from polyres.cli.sizes import (
     HeightOption,
     LongSideOption,
@@ -64,9 +65,7 @@ def upscale(
             "Default: photo.jpg becomes photo_x2.jpg beside it, and the folder photos becomes photos_x2.",
         ),
     ] = None,
-    model: Annotated[
-        str, typer.Option("-n", "--model", help="Name of a model, or a model file.")
-    ] = "default",
+    model: ModelOption = "default",
     tile: Annotated[
         str,
         typer.Option("-t", "--tile", help="Side of the tiles in pixels of the input, 0 for none, or auto."),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from polyres.cli.options import ModelOption
 from polyres.cli.sizes import (
     HeightOption,
     LongSideOption,
@@ -30,9 +31,7 @@ def video(
     height: HeightOption = None,
     short_side: ShortSideOption = None,
     long_side: LongSideOption = None,
-    model: Annotated[
-        str, typer.Option("-n", "--model", help="Name of a model, or a model file.")
-    ] = "default",
+    model: ModelOption = "default",
     engine: Annotated[
         str, typer.Option(help="torch, onnxruntime, openvino, or auto: the fastest, tried once.")
     ] = "auto",

@@ -21,8 +21,8 @@ from polyres.data.archives import files_in
 from polyres.data.files import read_rgb
 from polyres.data.public import Place, PublicSet
 from polyres.data.windows import Windows
-from polyres.errors import DataError, OutputError
-from polyres.files import replacing
+from polyres.errors import DataError
+from polyres.files import write_file
 
 
 @dataclass
@@ -126,13 +126,5 @@ def _cut(public: PublicSet, place: Place, path: str, content: bytes, output: Pat
 
 
 def _put(path: Path, content: bytes) -> None:
-    if path.is_file() and path.stat().st_size == len(content):
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot make the folder '{path.parent}': {error.strerror}; choose another output"
-        ) from error
-    with replacing(path) as stream:
-        stream.write(content)
+    if not (path.is_file() and path.stat().st_size == len(content)):
+        write_file(path, content)

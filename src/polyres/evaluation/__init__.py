@@ -7,7 +7,7 @@ from polyres.evaluation.baselines import BASELINES, Baseline
 from polyres.evaluation.report import Mean, Report, Row
 from polyres.evaluation.routes import ROUTES, Upscale
 from polyres.evaluation.run import evaluate
-from polyres.evaluation.saving import picture_path, save_picture, write_file
+from polyres.evaluation.saving import picture_path, save_picture
 
 __all__ = [
     "BASELINES",
@@ -20,5 +20,4 @@ __all__ = [
     "evaluate",
     "picture_path",
     "save_picture",
-    "write_file",
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyres.errors import MissingExtraError, OutputError
-from polyres.evaluation.saving import write_file
+from polyres.files import write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from polyres.errors import DataError
 from polyres.evaluation.contenders import Contender
 from polyres.evaluation.fingerprints import of_pair
 from polyres.evaluation.report import Report, Row
-from polyres.evaluation.saving import write_file
+from polyres.files import write_file
 
 #: Seconds between two writings of the file during a run.
 _INTERVAL = 5.0

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from polyres._version import __version__
 from polyres.errors import DataError
+from polyres.evaluation.parsing import from_json
 
 
 class Row(BaseModel):
@@ -98,12 +99,7 @@ class Report(BaseModel):
         Raises:
             DataError: not such a report; the message says what is wrong first.
         """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise DataError(f"this is no report of polyres evaluate: {where}: {first['msg']}") from None
+        return from_json(cls, text, "report of polyres evaluate")
 
     @classmethod
     def joined(cls, reports: Sequence[Report]) -> Report:

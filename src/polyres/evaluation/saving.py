@@ -10,25 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from polyres.errors import OutputError
 from polyres.evaluation.report import Row
-from polyres.files import replacing
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """``content`` at ``path``, whole or not at all; folders above it are made.
-
-    Raises:
-        OutputError: it cannot be written there.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write '{path}', whose folder cannot be made: {error.strerror or error}"
-        ) from error
-    with replacing(path) as stream:
-        stream.write(content)
+from polyres.files import write_file
 
 
 def save_picture(folder: Path, row: Row, picture: npt.NDArray[np.uint8]) -> Path:

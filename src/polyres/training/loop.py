@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from polyres.data.crops import Batch, Batches
 from polyres.deploy.devices import has_fast_bfloat16
+from polyres.layers.layout import channels_last
 from polyres.losses import LOSSES, Loss
 from polyres.model import SRModel
 from polyres.training.average import average_into, averaged_copy
@@ -29,7 +30,7 @@ OnStep = Callable[[TrainingState, StepReport], None]
 
 def begin(model: SRModel, config: RunConfig) -> TrainingState:
     """The state before the first step; ``model`` is trained in place."""
-    model.to(device=config.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    channels_last(model.to(config.device)).train()
     if config.compile:
         model.encoder.compile()  # in place: the names of the weights stay
     return TrainingState(model, averaged_copy(model), make_optimiser(model, config.optimiser))

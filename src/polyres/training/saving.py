@@ -14,7 +14,7 @@ import torch
 
 from polyres._version import __version__
 from polyres.errors import OutputError
-from polyres.files import replacing
+from polyres.files import make_folder, replacing
 from polyres.training.checkpoint import has_checkpoints, save_checkpoint
 from polyres.training.config import RunConfig
 from polyres.training.guard import Fault
@@ -41,12 +41,7 @@ class RunFolder:
             raise OutputError(
                 f"{self.path} already holds a run; add --resume to go on with it, or choose another output"
             )
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write to {self.path}: {error.strerror}; choose another output folder"
-            ) from error
+        make_folder(self.path)
         self._write("run.json", config.model_dump_json(indent=2))
 
     def describe(self, fingerprint: str) -> None:

@@ -19,7 +19,7 @@ import torch
 from polyres.deploy.devices import describe, has_fast_bfloat16
 from polyres.deploy.fuse import FusedModel, fuse
 from polyres.errors import MissingExtraError, PolyresError, UsageError, nearest
-from polyres.files import replacing
+from polyres.files import write_file
 from polyres.layers.native.compiling import cache_folder
 from polyres.model import SRModel
 from polyres.scale import Scale
@@ -160,10 +160,8 @@ def choose(
     if len(_candidates(precisions)) == 1:
         return Choice(*_candidates(precisions)[0], ())
     choice = _tried(model, scale, precisions, native, folder)
-    with suppress(PolyresError, OSError):  # a cache that cannot be written costs two seconds the next time
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as stream:
-            stream.write(json.dumps(asdict(choice), indent=1).encode())
+    with suppress(PolyresError):  # a cache that cannot be written costs two seconds the next time
+        write_file(path, json.dumps(asdict(choice), indent=1).encode())
     return choice
 
 

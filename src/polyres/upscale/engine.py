@@ -11,6 +11,7 @@ from torch import Tensor
 from polyres.deploy.accelerate import accelerate, describe_acceleration
 from polyres.deploy.fuse import FusedModel
 from polyres.errors import PictureError, UsageError
+from polyres.layers.layout import channels_last
 from polyres.pictures.picture import Pixels
 from polyres.pictures.tensors import unit_tensor
 from polyres.upscale.memory import peak_bytes
@@ -87,7 +88,7 @@ class TorchEngine(Engine):
         native = native and device.type == "cpu"
         form = accelerate(fused) if native else fused
         self._acceleration = describe_acceleration(fused, form) if native else ""
-        self.module = form.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module = channels_last(form.to(device))
         self._bytes_per_pixel: float | None = None
 
     def bytes_per_pixel(self) -> float:

@@ -13,7 +13,8 @@ from torch import Tensor
 from polyres._version import __version__
 from polyres.deploy.fuse import FusedModel
 from polyres.deploy.onnx import OPSET, OnnxModel, export_onnx
-from polyres.errors import MissingExtraError, OutputError
+from polyres.errors import MissingExtraError
+from polyres.files import make_folder
 from polyres.layers.native.compiling import cache_folder
 from polyres.upscale.engine import Engine, TorchEngine
 
@@ -83,10 +84,7 @@ def exported(fused: FusedModel, folder: Path | None = None) -> Path:
     folder = folder or cache_folder()
     path = folder / f"{fingerprint(fused)}.onnx"
     if not path.is_file():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be made: {error.strerror}") from error
+        make_folder(folder)
         export_onnx(fused, path)
     return path
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from polyres._version import __version__
 from polyres.evaluation.figures import encoded
-from polyres.evaluation.saving import write_file
+from polyres.files import write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from polyres._version import __version__
-from polyres.errors import DataError
+from polyres.evaluation.parsing import from_json
 
 
 class Latency(BaseModel):
@@ -115,9 +115,4 @@ class Profile(BaseModel):
         Raises:
             DataError: not such a profile; the message says what is wrong first.
         """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise DataError(f"this is no result of polyres profile: {where}: {first['msg']}") from None
+        return from_json(cls, text, "result of polyres profile")

@@ -17,6 +17,7 @@ from polyres.errors import UsageError
 from polyres.evaluation.profiling import forms
 from polyres.evaluation.profiling.results import Cost, Latency, Profile, Size
 from polyres.layers.folding import fold
+from polyres.layers.layout import channels_last
 from polyres.model import SRModel
 from polyres.scale import Scale, ScaleLike
 
@@ -176,7 +177,7 @@ def _placed(module: M, device: torch.device) -> M:
         raise UsageError(
             f"no model can run on device '{device}' here: {str(error).splitlines()[0]}"
         ) from error
-    return placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return channels_last(placed)
 
 
 def _count(model: SRModel, plain: FusedModel, form: str, low: tuple[int, int]) -> int:
