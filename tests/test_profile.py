@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -120,9 +121,14 @@ def test_counting_alone_takes_no_time() -> None:
 
 def test_competitors_take_turns_after_warming_up() -> None:
     calls: list[str] = []
-    seconds = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2, warm_up=1)
-    assert calls == ["a", "b"] * 3
-    assert [len(times) for times in seconds.values()] == [2, 2]
+    competitors = {name: partial(calls.append, name) for name in "abc"}
+    seconds = take_turns(competitors, 7, warm_up=1)
+    rounds = ["".join(calls[begin : begin + 3]) for begin in range(0, len(calls), 3)]
+    assert len(rounds) == 8
+    assert all(sorted(each) == ["a", "b", "c"] for each in rounds)
+    assert len(set(rounds)) > 2  # who runs after whom changes
+    assert list(seconds) == ["a", "b", "c"]
+    assert [len(times) for times in seconds.values()] == [7, 7, 7]
 
 
 def test_latency_is_the_median_between_quartiles() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
 
 from torch import Tensor, nn
@@ -48,7 +49,8 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Seconds of each competitor in each round, after ``warm_up`` rounds that do not count.
 
-    They take turns, so that a machine whose speed drifts slows all of them alike.
+    They take turns, so that a machine whose speed drifts slows all of them alike, in another order each round (the
+    same orders every time): what a call leaves in caches and in the allocator helps or hinders the next.
 
     Args:
         competitors: what to run, by name.
@@ -57,8 +59,9 @@ def take_turns(
         finish: waits for work that goes on behind a call, as ``torch.cuda.synchronize`` does.
     """
     seconds: dict[str, list[float]] = {name: [] for name in competitors}
+    random = Random(0)
     for number in range(warm_up + rounds):
-        for name, call in competitors.items():
+        for name, call in random.sample(list(competitors.items()), len(competitors)):
             began = time.perf_counter()
             call()
             finish()
