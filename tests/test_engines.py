@@ -18,7 +18,7 @@ from polyres.errors import CheckpointError, MissingExtraError, UsageError
 from polyres.model import ModelConfig, SRModel, build
 from polyres.pictures import Picture, write_picture
 from polyres.scale import Scale
-from polyres.upscale import Upscaler, choice
+from polyres.upscale import Target, Upscaler, choice
 from polyres.upscale.engine import TorchEngine
 from polyres.upscale.foreign import exported, fingerprint
 
@@ -194,7 +194,75 @@ def test_onnx_runtime_makes_the_same_picture(tmp_path: Path, monkeypatch: pytest
         np.testing.assert_allclose(openvino(Picture(pixels), scale="3/2").pixels, expected, rtol=0, atol=1e-5)
 
 
+def auto(model: SRModel, folder: Path, pixels: float | None, scale: int = 2) -> tuple[str, str]:
+    """The engine made for so many pixels to come, and why."""
+    options: dict[str, Any] = {"name": "auto", "folder": folder, "pixels": pixels}
+    engine, told = choice.make_engine(model, Scale.of(scale), CPU, torch.float32, **options)
+    return type(engine).__name__, told
+
+
+def per_window(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on torch's trial before the choice takes so long."""
+    monkeypatch.setattr(choice, "_seconds", lambda engine: seconds)
+
+
+def test_little_work_waits_for_no_other_engine(tmp_path: Path, engines, monkeypatch) -> None:
+    model, megapixel = tiny(), 1e6
+    per_window(0.1, monkeypatch)  # 11 s a megapixel
+    engines["onnxruntime"] = lambda fused: pytest.fail("made ready")
+    kind, told = auto(model, tmp_path, megapixel)
+    assert kind == "TorchEngine"
+    assert told == "about 11 s of work, too little to make another engine ready, which takes 11 s"
+    assert list(tmp_path.iterdir()) == []
+    engines["onnxruntime"] = lambda fused: Fake(fused, 0.01)
+    assert auto(model, tmp_path, 4 * megapixel)[0] == "Fake"  # a third of 43 s is more
+
+
+@pytest.mark.parametrize("pixels", [None, 1e9])
+def test_much_work_or_work_that_nobody_knows_is_worth_a_trial(
+    tmp_path: Path, engines, pixels, monkeypatch
+) -> None:
+    per_window(0.1, monkeypatch)
+    assert auto(tiny(), tmp_path, pixels)[0] == "Fake"
+
+
+def test_a_choice_that_is_there_is_weighed_by_what_it_saves(tmp_path: Path, engines, monkeypatch) -> None:
+    model = tiny()
+    assert choose(tmp_path, model).saved == pytest.approx(2 / 3, abs=1e-3)
+    per_window(0.1, monkeypatch)
+    assert auto(model, tmp_path, 1e6)[0] == "TorchEngine"  # 7 of 11 s saved, and 9 for the export
+    assert auto(model, tmp_path, 1.5e6)[0] == "Fake"
+    monkeypatch.setattr(choice, "is_exported", lambda fused, folder: True)
+    assert auto(model, tmp_path, 10)[0] == "Fake"  # what is ready costs nothing
+
+
+def test_work_is_foreseen_for_each_scale(tmp_path: Path, engines, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    per_window(0.1, monkeypatch)
+    upscaler = Upscaler(tiny(), device="cpu", dtype=torch.float32, engine="auto")
+    upscaler.expect([(2000, 3000), (500, 500), (10**6, 10)], Target(width=6000))
+    assert "chosen by trial" in upscaler.describe(2)
+    assert "too little" in upscaler.describe(8)
+
+
+def test_one_photograph_is_not_kept_waiting(tmp_path: Path, engines, monkeypatch, polyres_command) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    per_window(0.1, monkeypatch)
+    polyres.save(tiny(), tmp_path / "tiny.safetensors")
+    for name in ("a.png", "b.png"):
+        write_picture(Picture(np.zeros((400, 400, 3), np.uint8)), tmp_path / name)
+    words = ("-n", "tiny.safetensors", "-v", "--device", "cpu", "--precision", "float32", "-t", "400")
+    assert "2 s of work, too little to make" in polyres_command("upscale", "a.png", *words).err
+    monkeypatch.setattr(
+        choice, "EXPORTING", -1
+    )  # with the trial a second, and both pictures make more than three
+    assert "2 s of work, too little to make" in polyres_command("upscale", "a.png", *words).err
+    assert "chosen by trial" in polyres_command("upscale", "a.png", "b.png", *words).err
+
+
 def test_the_command_tells_how_it_chose(tmp_path: Path, engines, monkeypatch, capsys) -> None:
+    per_window(36_000, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     polyres.save(tiny(), tmp_path / "tiny.safetensors")
     write_picture(Picture(np.zeros((4, 4, 3), np.uint8)), tmp_path / "a.png")

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from polyres.upscale import Plan, Target, Upscaler
     from polyres.upscale.batch import Batch, Job
 
+#: Files whose headers are read to foresee the work of a run: enough to choose an engine by.
+_COUNTED = 1000
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -103,6 +106,7 @@ class Run:
             # Pillow tells of damaged metadata in several lines; what matters is in the notes and errors.
             warnings.filterwarnings("ignore", module="PIL")
             bar = progress.add_task("", total=len(self.batch.jobs))
+            self._expect_files()
 
             def work(job: Job, read: tuple[Stack, bool]) -> Callable[[], Outcome]:
                 done = len(self.outcomes) - len(self.batch.failures)
@@ -118,6 +122,18 @@ class Run:
                     raise outcome  # the next picture would fail for the same reason
                 else:
                     self._failed(job, outcome)
+
+    def _expect_files(self) -> None:
+        """Tell the upscaler how much work there is, as far as headers say; of several frames nobody knows."""
+        from polyres.pictures import picture_size
+        from polyres.upscale.batch import PIPE
+
+        settings = self.settings
+        if settings.kind == "picture":
+            done = {job for job in self.batch.jobs if settings.skip_existing and job.target.exists()}
+            sources = [job.source for job in self.batch.jobs if job not in done and job.source != PIPE]
+            sizes = map(picture_size, sources[:_COUNTED])
+            self.upscaler.expect((size for size in sizes if size is not None), settings.target)
 
     def _failed(self, job: Job, error: Any) -> None:
         self.failures.append((job.source, error))
@@ -150,6 +166,7 @@ class Run:
 
     def _work(self, job: Job, stack: Stack, is_done: bool) -> Callable[[], Outcome]:
         """Enlarge one picture, or all its frames or bands; what is left to do is to write it."""
+        from polyres.upscale.batch import PIPE
         from polyres.upscale.comparison import write_comparison
         from polyres.upscale.streaming import write_streamed
 
@@ -158,6 +175,8 @@ class Run:
             skipped = Outcome(str(job.source), str(job.target), "skipped", "is there already")
             return lambda: skipped
         picture = stack.pictures[0]
+        if job.source == PIPE:
+            self.upscaler.expect([(picture.height, picture.width)], self.settings.target)
         for note in picture.notes:
             self.errors.print(f"{job.source}: {note}", markup=False)
         self._tell(job, picture)

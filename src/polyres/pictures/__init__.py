@@ -6,7 +6,7 @@ The only place that knows of bit depth, transparency, colour profiles, orientati
 from polyres.pictures.formats import FORMATS, SUFFIXES, Format, format_named, format_of
 from polyres.pictures.handling import DEPTHS, Handling
 from polyres.pictures.picture import Picture, Pixels, to_depth
-from polyres.pictures.reading import Limits, decode_picture, read_picture
+from polyres.pictures.reading import Limits, decode_picture, picture_size, read_picture
 from polyres.pictures.resample import resample
 from polyres.pictures.stacks import Stack, read_stack, write_stack
 from polyres.pictures.tensors import from_tensor, to_tensor
@@ -31,6 +31,7 @@ __all__ = [
     "format_of",
     "from_tensor",
     "left_out",
+    "picture_size",
     "read_picture",
     "read_stack",
     "resample",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from polyres.errors import PictureError, PolyresError
 from polyres.pictures import deep
@@ -69,6 +69,24 @@ def read_picture(path: str | Path, limits: Limits | None = None) -> Picture:
     """
     with decoding(path) as stream:
         return decode_stream(stream, limits or Limits())
+
+
+def picture_size(path: str | Path) -> tuple[int, int] | None:
+    """(height, width) of the upright picture at ``path`` as its header tells it; None where it does not.
+
+    Nothing is decoded, and nothing is raised for files that cannot be read. JPEG XL and HEIC are not told.
+    """
+    try:
+        with decoding(path) as stream, unlimited_pillow(), Image.open(stream, formats=READ_CODECS) as image:
+            width, height = image.size
+            # Pillow decodes a PNG to its end to look for EXIF data behind the pixels.
+            exif = {} if image.format == "PNG" else image.getexif()
+            lies = exif.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    except PolyresError:
+        return None
+    if min(width, height) < 1:
+        return None
+    return (width, height) if lies else (height, width)
 
 
 def decode_picture(stream: BinaryIO, name: str, limits: Limits | None = None) -> Picture:

@@ -22,9 +22,17 @@ from polyres.errors import MissingExtraError, PolyresError, UsageError, nearest
 from polyres.files import write_file
 from polyres.layers.native.compiling import cache_folder
 from polyres.model import SRModel
+from polyres.pictures.picture import Pixels
 from polyres.scale import Scale
 from polyres.upscale.engine import Engine, TorchEngine
-from polyres.upscale.foreign import NEEDS, OnnxEngine, OpenVinoEngine, fingerprint, is_installed
+from polyres.upscale.foreign import (
+    NEEDS,
+    OnnxEngine,
+    OpenVinoEngine,
+    fingerprint,
+    is_exported,
+    is_installed,
+)
 
 #: What runs a network: one of the engines, or the fastest of those that are installed.
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
@@ -37,6 +45,12 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2}
 
 #: How much faster than torch another engine must be: less is noise, and torch needs no exported file.
 GAIN = 1.1
+
+#: Seconds that exporting a network takes on common machines, before another engine than torch can run it at a scale.
+EXPORTING = 9.0
+
+#: Share of torch's time that another engine is hoped to save before it has been tried.
+HOPED = 1 / 3
 
 _SIDE, _MOST_ROUNDS = 96, 30
 
@@ -68,6 +82,13 @@ class Choice:
     precision: str
     trials: tuple[Trial, ...]
 
+    @property
+    def saved(self) -> float:
+        """Share of torch's least time that the chosen engine saves."""
+        times = {(trial.engine, trial.precision): trial.seconds for trial in self.trials}
+        plain = [time for (name, _), time in times.items() if name == "torch" and time]
+        return 1 - (times.get((self.engine, self.precision)) or 0) / min(plain) if plain else 1.0
+
     def __str__(self) -> str:
         if not self.trials:
             return f"no other engine than {self.engine} is installed"
@@ -88,6 +109,7 @@ def make_engine(
     fixed_dtype: bool = True,
     native: bool = True,
     folder: Path | None = None,
+    pixels: float | None = None,
 ) -> tuple[Engine, str]:
     """An engine for ``model`` at ``scale``, and what a person may want to know of how it was chosen.
 
@@ -100,6 +122,8 @@ def make_engine(
         fixed_dtype: whether ``dtype`` is what was asked for, and no other is tried.
         native: for torch, see :class:`TorchEngine`.
         folder: of what is remembered; by default the user's cache folder.
+        pixels: of all pictures that are to come at ``scale``: with ``"auto"``, no other engine than torch is made
+            ready unless so many win back what that costs. None where it is not known, and taken to be many.
 
     Raises:
         UsageError: an engine that does not exist, or not on ``device`` or in ``dtype``.
@@ -112,7 +136,13 @@ def make_engine(
         raise UsageError(f"the engine {name} runs on the CPU here, not on {device}; take --engine torch")
     if name != "auto":
         return made(fuse(model, scale), name, precision, native, folder), ""
-    choice = choose(model, scale, (precision,) if fixed_dtype else _precisions(), native, folder)
+    precisions = (precision,) if fixed_dtype else _precisions()
+    if pixels is not None and len(_candidates(precisions)) > 1:
+        plain = TorchEngine(fuse(model, scale), device, dtype, native)
+        known = _remembered(_path(model, precisions, native, folder))
+        if reason := _not_worth_it(plain, fuse(model, scale), known, pixels, folder):
+            return plain, reason
+    choice = choose(model, scale, precisions, native, folder)
     try:
         return made(fuse(model, scale), choice.engine, choice.precision, native, folder), str(choice)
     except (
@@ -152,21 +182,49 @@ def choose(
     model: SRModel, scale: Scale, precisions: tuple[str, ...], native: bool = True, folder: Path | None = None
 ) -> Choice:
     """The fastest engine that is right, as remembered for this machine, these versions and this network, or tried."""
-    folder = folder or cache_folder()
-    path = folder / f"engine-{_key(model, precisions, native)}.json"
+    path = _path(model, precisions, native, folder)
     remembered = _remembered(path)
     if remembered is not None:
         return remembered
     if len(_candidates(precisions)) == 1:
         return Choice(*_candidates(precisions)[0], ())
-    choice = _tried(model, scale, precisions, native, folder)
+    choice = _tried(model, scale, precisions, native, path.parent)
     with suppress(PolyresError):  # a cache that cannot be written costs two seconds the next time
         write_file(path, json.dumps(asdict(choice), indent=1).encode())
     return choice
 
 
+def _not_worth_it(
+    plain: Engine, fused: FusedModel, known: Choice | None, pixels: float, folder: Path | None
+) -> str:
+    """Why torch does it where no other engine is ready: the work is done before one is. Empty if it is worth it."""
+    if known is not None and (known.engine == "torch" or is_exported(fused, folder)):
+        return ""
+    share, cost = (HOPED, EXPORTING + BUDGET) if known is None else (known.saved, EXPORTING)
+    work = _seconds(plain) * pixels / _SIDE**2
+    if share * work > cost:
+        return ""
+    return f"about {work:.0f} s of work, too little to make another engine ready, which takes {cost:.0f} s"
+
+
+def _seconds(engine: Engine) -> float:
+    """The least time of ``engine`` for one window of :data:`_SIDE`, of two; one before warms it up."""
+    noise = _noise()
+    engine(noise)
+    times = []
+    for _ in range(2):
+        began = time.perf_counter()
+        engine(noise)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _noise() -> Pixels:
+    return np.random.default_rng(0).random((1, _SIDE, _SIDE, 3), np.float32)
+
+
 def _tried(model: SRModel, scale: Scale, precisions: tuple[str, ...], native: bool, folder: Path) -> Choice:
-    noise = np.random.default_rng(0).random((1, _SIDE, _SIDE, 3), np.float32)
+    noise = _noise()
     expected = made(fuse(model, scale), "torch", "float32", False, folder)(noise)
     out: list[Trial] = []
     calls: dict[tuple[str, str], tuple[Callable[[], Any], float]] = {}
@@ -227,14 +285,15 @@ def _precisions() -> tuple[str, ...]:
     return ("float32", "bfloat16") if has_fast_bfloat16(torch.device("cpu")) else ("float32",)
 
 
-def _key(model: SRModel, precisions: tuple[str, ...], native: bool) -> str:
-    """What a choice holds for."""
+def _path(model: SRModel, precisions: tuple[str, ...], native: bool, folder: Path | None) -> Path:
+    """The file that remembers a choice, named by what it holds for."""
     versions = []
     for package in ("onnxruntime", "onnxscript", "openvino"):
         with suppress(PackageNotFoundError):
             versions.append(f"{package} {version(package)}")
     parts = (describe(torch.device("cpu")), *versions, *precisions, str(native), fingerprint(model))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    return (folder or cache_folder()) / f"engine-{key}.json"
 
 
 def _remembered(path: Path) -> Choice | None:

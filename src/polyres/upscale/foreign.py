@@ -81,12 +81,16 @@ def exported(fused: FusedModel, folder: Path | None = None) -> Path:
         MissingExtraError: the exporter is not installed.
         OutputError: a network that cannot be exported, or a folder that cannot be written.
     """
-    folder = folder or cache_folder()
-    path = folder / f"{fingerprint(fused)}.onnx"
+    path = _file_of(fused, folder)
     if not path.is_file():
-        make_folder(folder)
+        make_folder(path.parent)
         export_onnx(fused, path)
     return path
+
+
+def is_exported(fused: FusedModel, folder: Path | None = None) -> bool:
+    """Whether :func:`exported` has made the file of ``fused`` already."""
+    return _file_of(fused, folder).is_file()
 
 
 def fingerprint(module: torch.nn.Module) -> str:
@@ -97,6 +101,10 @@ def fingerprint(module: torch.nn.Module) -> str:
         content.update(name.encode())
         content.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return content.hexdigest()[:32]
+
+
+def _file_of(fused: FusedModel, folder: Path | None) -> Path:
+    return (folder or cache_folder()) / f"{fingerprint(fused)}.onnx"
 
 
 def _as_torch(fused: FusedModel) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 
 from polyres.deploy.devices import default_device, default_dtype
-from polyres.errors import PictureError, UsageError
+from polyres.errors import PictureError, PolyresError, UsageError
 from polyres.model import SRModel
 from polyres.pictures.picture import Picture, Pixels
 from polyres.pictures.resample import resample
@@ -85,7 +87,8 @@ class Upscaler:
         max_pixels: of a result.
         native: on a CPU, run networks that have a native form by it; compiled at first use, if there is a compiler.
         engine: what runs the network: ``"torch"``, ``"onnxruntime"``, ``"openvino"``, or ``"auto"``, the fastest of
-            those that are installed, which is tried once for a network on a machine. All but torch need a CPU.
+            those that are installed, which is tried once for a network on a machine (see :meth:`expect`). All but
+            torch need a CPU.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class Upscaler:
         self.max_pixels, self.native = max_pixels, native
         self.engine, self._fixed_dtype = check_engine(engine), dtype is not None
         self._engines: dict[Scale, tuple[Engine, str]] = {}
+        self._expected: Counter[Scale] | None = None
 
     def __call__(
         self,
@@ -147,6 +151,28 @@ class Upscaler:
         if alpha is not None:
             alpha = resample(alpha, height, width, sharp=False)[work.kept]
         return dataclasses.replace(picture, pixels=pixels[work.kept], alpha=alpha)
+
+    def expect(self, sizes: Iterable[tuple[int, int]], target: Target) -> None:
+        """Say what is to come, so that ``engine="auto"`` makes no engine ready for less work than that costs.
+
+        Unless this is said, there is taken to be enough. Engines that are chosen already stay.
+
+        Args:
+            sizes: (height, width) of each picture.
+            target: what each will be enlarged to.
+        """
+        self._expected = Counter()
+        for height, width in sizes:
+            with suppress(PolyresError):  # it will be told when its turn comes
+                scale = plan(
+                    height,
+                    width,
+                    target=target,
+                    max_pixels=self.max_pixels,
+                    supports=self.model.upsampler.supports,
+                ).model_scale
+                if scale is not None:
+                    self._expected[scale] += height * width
 
     def plan(
         self,
@@ -210,6 +236,7 @@ class Upscaler:
                 name=self.engine,
                 fixed_dtype=self._fixed_dtype,
                 native=self.native,
+                pixels=None if self._expected is None else self._expected[scale],
             )
         return self._engines[scale][0]
 
