@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.main import get_command
 
 import polyres
-from polyres.cli import main
+from polyres.cli import Commands, app, main
 from polyres.weights import load
 
 
@@ -45,6 +46,23 @@ def test_help_is_quick_and_lists_the_commands() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for command in ("upscale", "evaluate", "train", "info", "convert"):
         assert command in result.stdout
+
+
+def test_help_imports_no_command() -> None:
+    code = "import sys; sys.argv = ['polyres', '--help']\nfrom polyres.cli import Commands, main\n"
+    code += "try: main()\nexcept SystemExit: pass\n"
+    code += (
+        "loaded = {f'polyres.cli.{name}' for name in Commands.listed} & sys.modules.keys()\nassert not loaded"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+
+@pytest.mark.parametrize("name", Commands.listed)
+def test_each_command_is_listed_with_the_first_paragraph_of_its_help(name: str) -> None:
+    group = get_command(app)
+    assert isinstance(group, Commands)
+    paragraph = (group.imported(name).help or "").split("\n\n")[0]
+    assert Commands.listed[name].summary == " ".join(paragraph.split())
 
 
 def test_info_prints_the_card(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -3,50 +3,65 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from polyres._version import __version__
-from polyres.cli.analyze import analyze
-from polyres.cli.compare import compare
-from polyres.cli.config import app as config
-from polyres.cli.convert import convert
-from polyres.cli.data import app as data
-from polyres.cli.doctor import doctor
-from polyres.cli.evaluate import evaluate
-from polyres.cli.export import export
-from polyres.cli.info import info
-from polyres.cli.profile import profile
-from polyres.cli.report import report
-from polyres.cli.train import train
-from polyres.cli.upscale import upscale
-from polyres.cli.variadic import VariadicCommand
-from polyres.cli.video import video
+from polyres.cli.lazy import LazyGroup, Listed
 from polyres.errors import PolyresError, UsageError
+
+
+class Commands(LazyGroup):
+    """The commands, in the order of the help."""
+
+    package = "polyres.cli"
+    listed: ClassVar = {
+        "upscale": Listed("Enlarge pictures."),
+        "evaluate": Listed(
+            "Measure models on pictures whose original is known, by a named protocol.", variadic=True
+        ),
+        "compare": Listed(
+            "Compare two models picture by picture: mean difference, 95 % bootstrap interval, Wilcoxon's test."
+        ),
+        "profile": Listed(
+            "Count parameters, multiply-adds, memory and time of models, and plot quality against cost.",
+            variadic=True,
+        ),
+        "report": Listed(
+            "Write one self-contained page of HTML: card, results, costs, worst crops and analyses; opens offline.",
+            variadic=True,
+        ),
+        "train": Listed("Train a model on pictures; interrupted runs go on with --resume."),
+        "info": Listed("Print a model's card: what it is, its size, training and measured results."),
+        "convert": Listed("Rewrite a checkpoint of an original repository as a polyres model file."),
+        "export": Listed("Write a model at one scale as an ONNX file for pictures of any size."),
+        "doctor": Listed(
+            "Look at the environment, engines, codecs, memory and the bundled model; say what to do where something "
+            "is amiss."
+        ),
+        "video": Listed(
+            "Enlarge a video (extra: video). Started again after an interruption, it goes on where it was."
+        ),
+        "analyze": Listed(
+            "Look into networks: kernels, features, symmetry, reach, spectra; pictures (PNG) and tables (CSV)."
+        ),
+        "config": Listed(
+            "Run files: their schema, and options files of other repositories.", attribute="app"
+        ),
+        "data": Listed("Pack, check, verify and sort data sets.", attribute="app"),
+    }
+
 
 app = typer.Typer(
     name="polyres",
+    cls=Commands,
     help="Single-image super-resolution: one network, every scale.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(upscale)
-app.command(cls=VariadicCommand)(evaluate)
-app.command()(compare)
-app.command(cls=VariadicCommand)(profile)
-app.add_typer(analyze, name="analyze")
-app.command(cls=VariadicCommand)(report)
-app.command()(train)
-app.command()(info)
-app.command()(convert)
-app.add_typer(config, name="config")
-app.add_typer(data, name="data")
-app.command()(export)
-app.command()(doctor)
-app.command()(video)
 
 
 def _version(wanted: bool) -> None:
