@@ -24,7 +24,7 @@ from polyres.errors import CheckpointError, ConfigError, DataError, UnknownNameE
 from polyres.evaluation import BASELINES, Report, Row, evaluate
 from polyres.evaluation.contenders import Contender, Settings, find_contender, refuse_clashes
 from polyres.evaluation.judges import read_judges
-from polyres.evaluation.pipeline import in_order, worker_count
+from polyres.evaluation.pipeline import in_order, longest_first, worker_count
 from polyres.evaluation.published import choose, read_published, sources
 from polyres.evaluation.tables import to_csv, to_latex, to_markdown
 from polyres.evaluation.wrapping import Wrapped, ensemble
@@ -90,6 +90,22 @@ def test_the_first_error_comes_in_its_place_and_ends_the_work() -> None:
     assert len(begun) < 12
 
 
+def test_large_pictures_come_first_and_rows_as_listed(walls: Path) -> None:
+    Image.new("RGB", (64, 48)).save(walls / "tower.png")
+    pairs = find_pairs(walls, [FOUR, TWO])
+    assert {(pairs[place].name, str(pairs[place].scale)) for place in longest_first(pairs)[:1]} == {
+        ("tower", "2")
+    }
+    seen: list[str] = []
+    report = evaluate(
+        BASELINES["nearest"], pairs, workers=2, on_picture=lambda row, _: seen.append(row.picture)
+    )
+    assert seen[0] == "tower"
+    assert [(row.picture, row.scale) for row in report.rows] == [(p.name, str(p.scale)) for p in pairs]
+    (walls / "wood.png").write_bytes(b"no picture")
+    assert pairs[longest_first(pairs)[0]].name == "wood"
+
+
 class Counting:
     """An upscaler that notes how many threads are in it at a time."""
 
@@ -126,6 +142,19 @@ def test_only_what_threads_may_share_leaves_the_callers_thread(pairs: list[Pair]
     wrapped = Counting()
     assert evaluate(Wrapped(wrapped, lambda inner: inner), pairs, workers=3).rows == reports[0].rows
     assert wrapped.most == 1
+
+
+def test_no_thread_waits_for_the_first_picture_of_a_scale(pairs: list[Pair]) -> None:
+    import polyres
+    from polyres.evaluation.models import model_upscaler
+
+    model, both = polyres.load("default"), threading.Barrier(2)
+
+    def meet(*_: object) -> None:
+        both.wait(60)  # broken unless two come together
+
+    model.encoder.register_forward_pre_hook(meet)
+    assert len(evaluate(model_upscaler(model), pairs[:2], workers=2).rows) == 2
 
 
 def test_networks_give_the_same_numbers_however_many_threads(pairs: list[Pair]) -> None:

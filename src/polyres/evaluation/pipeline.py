@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from polyres.data import Pair
+from polyres.data.files import read_size
+from polyres.errors import PolyresError
 from polyres.evaluation.routes import Upscale
 from polyres.scale import Scale
 
@@ -48,6 +53,27 @@ def worker_count(upscale: Upscale, wanted: int | None) -> int:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def longest_first(pairs: Sequence[Pair]) -> list[int]:
+    """Places of ``pairs``, by the pixels of their LR: whoever works last then works on a small picture.
+
+    What cannot be read comes first, so that its reader complains at once.
+    """
+    pixels = {path: _pixels(path) for path in {pair.high for pair in pairs}}
+
+    def work(place: int) -> float:
+        pair = pairs[place]
+        return pixels[pair.high] / float(pair.scale.y * pair.scale.x)
+
+    return sorted(range(len(pairs)), key=work, reverse=True)
+
+
+def _pixels(path: Path) -> float:
+    try:
+        return math.prod(read_size(path))
+    except PolyresError:
+        return math.inf
 
 
 def _taking_turns(upscale: Upscale) -> Upscale:

@@ -41,8 +41,9 @@ def by_rgb(upscale: Upscale, pair: Pair, protocol: Protocol, metrics: Mapping[st
     """RGB in, RGB out, then the protocol's colours: how every network is measured."""
     low, high = pair.read()
     result = upscale(low, pair.scale)
-    scores = protocol.score(result, high, pair.scale, **metrics)
-    return scores, quantise(np.asarray(result) * 255).astype(np.uint8)
+    seen = protocol.prepare(result)
+    scores = protocol.compare(protocol.planes(seen), protocol.planes(high), pair.scale, **metrics)
+    return scores, (seen if protocol.quantise else quantise(seen)).astype(np.uint8)
 
 
 def by_y8(upscale: Upscale, pair: Pair, protocol: Protocol, metrics: Mapping[str, bool]) -> Measured:

@@ -13,7 +13,7 @@ from polyres.data import Pair, read_rgb
 from polyres.errors import DataError, UsageError
 from polyres.evaluation.fingerprints import of_pair
 from polyres.evaluation.judges import Judge
-from polyres.evaluation.pipeline import in_order, shared, worker_count
+from polyres.evaluation.pipeline import in_order, longest_first, shared, worker_count
 from polyres.evaluation.report import Report, Row
 from polyres.evaluation.routes import Measured, Route, Upscale, find_route
 from polyres.metrics import PROTOCOLS, Protocol, find_protocol
@@ -46,7 +46,8 @@ def evaluate(
         route: ``rgb``, or ``y8`` for the bicubic rows of the older papers; see :mod:`polyres.evaluation.routes`.
         with_ssim: False leaves SSIM out, which takes longer than PSNR.
         with_ms_ssim: True adds MS-SSIM, which takes pictures of at least 161 pixels a side.
-        on_picture: called after each picture, for progress or to keep the result.
+        on_picture: called after each picture, for progress or to keep the result; the largest pictures come first
+            where several are measured at a time, whatever the order of ``pairs``, which is that of the rows.
         judges: further metrics, from ONNX files; see :mod:`polyres.evaluation.judges`.
         made_by: fingerprint of ``upscale`` for the rows.
         workers: pictures measured at a time, by default one a core. An ``upscale`` that does not say that threads
@@ -64,15 +65,17 @@ def evaluate(
     if judges and way.name != "rgb":
         raise UsageError(f"metrics in ONNX files compare RGB pictures; leave them out with route {way.name}")
     metrics = {"with_ssim": with_ssim, "with_ms_ssim": with_ms_ssim}
-    threads, rows = worker_count(upscale, workers), []
+    threads, rows = worker_count(upscale, workers), dict[int, Row]()
+    places = longest_first(listed) if threads > 1 else list(range(len(listed)))
     with shared(upscale, threads) as call:
         work = partial(_row, way, call, chosen, metrics, judges, name, made_by)
-        for row, picture in in_order(listed, work, threads):
-            rows.append(row)
+        done = in_order([listed[place] for place in places], work, threads)
+        for place, (row, picture) in zip(places, done, strict=True):
+            rows[place] = row
             if on_picture:
                 on_picture(row, picture)
-    definition = define(chosen, way, judges)
-    return Report(protocol=chosen.name, definition=definition, route=route, rows=tuple(rows))
+    definition, ordered = define(chosen, way, judges), tuple(rows[place] for place in sorted(rows))
+    return Report(protocol=chosen.name, definition=definition, route=route, rows=ordered)
 
 
 def define(protocol: Protocol, route: Route, judges: Iterable[Judge] = ()) -> str:

@@ -37,7 +37,9 @@ def to_full_range_y(picture: npt.NDArray[Any]) -> Float:
 
 def quantise(values: npt.NDArray[Any], peak: int = 255) -> Float:
     """``values`` clamped to [0, peak] and rounded to whole numbers, halves up (half away from zero), as float64."""
-    return np.floor(np.clip(np.asarray(values, dtype=np.float64), 0, peak) + 0.5)
+    rounded = np.clip(np.asarray(values, dtype=np.float64), 0, peak)
+    rounded += 0.5
+    return np.floor(rounded, out=rounded)
 
 
 def _rgb(picture: npt.NDArray[Any]) -> Float:

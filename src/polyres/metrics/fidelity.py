@@ -15,7 +15,7 @@ from polyres.metrics.colour import Float
 #: Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity", 2004.
 SSIM_WINDOW, SSIM_SIGMA, SSIM_K = 11, 1.5, (0.01, 0.03)
 
-#: Outputs filtered by one matrix product: a banded matrix in a BLAS beats a loop over the taps.
+#: Outputs along an axis filtered by one matrix product: a banded matrix in a BLAS beats a loop over the taps.
 _BLOCK = 32
 
 
@@ -56,26 +56,64 @@ def ssim(result: npt.NDArray[Any], reference: npt.NDArray[Any], peak: float = 25
 
 def similarity(a: Float, b: Float, peak: float) -> tuple[float, float]:
     """SSIM of two planes (H, W), and the mean of its contrast and structure terms alone (without luminance)."""
+    height, width = (side - SSIM_WINDOW + 1 for side in a.shape)
+    # Strip by strip, in the same memory: it stays in the cache, which whole planes of moments would not.
+    reach, moments = _BLOCK + SSIM_WINDOW - 1, _Moments(width)
+    strips = [
+        _sums(*moments(a[top : top + reach], b[top : top + reach]), peak) for top in range(0, height, _BLOCK)
+    ]
+    full, structure = (math.fsum(sums) / (height * width) for sums in zip(*strips, strict=True))
+    return full, structure
+
+
+def _sums(mean_a: Float, mean_b: Float, squares: Float, product: Float, peak: float) -> tuple[float, float]:
+    """What :func:`similarity` averages, added over the positions of a strip, whose moments are overwritten."""
     c1, c2 = ((k * peak) ** 2 for k in SSIM_K)
-    mean_a, mean_b, square_a, square_b, product = _smooth(np.stack([a, b, a * a, b * b, a * b]))
-    means, cross = mean_a * mean_a + mean_b * mean_b, mean_a * mean_b
-    structure = (2 * (product - cross) + c2) / (square_a + square_b - means + c2)
-    return float(np.mean((2 * cross + c1) / (means + c1) * structure)), float(np.mean(structure))
+    cross = mean_a * mean_b
+    mean_a *= mean_a
+    mean_b *= mean_b
+    means = np.add(mean_a, mean_b, out=mean_a)
+    product -= cross
+    product *= 2
+    product += c2
+    squares -= means
+    squares += c2
+    structure = np.divide(product, squares, out=product)
+    total = float(structure.sum())
+    cross *= 2
+    cross += c1
+    means += c1
+    cross /= means
+    structure *= cross
+    return float(structure.sum()), total
 
 
-def _smooth(planes: Float) -> Float:
-    """Gaussian mean of (N, H, W) at the positions inside: (N, H - 10, W - 10)."""
-    across = _smooth_rows(planes).swapaxes(1, 2)
-    return np.swapaxes(_smooth_rows(across), 1, 2)
+class _Moments:
+    """Gaussian means of strips (H, W) of two planes: of either, of the sum of squares, of the product.
 
+    The four are (H - 10, ``width``), where the window lies inside, and hold until the next call.
+    """
 
-def _smooth_rows(planes: Float) -> Float:
-    band, parts = _band(), []
-    for start in range(0, planes.shape[1] - SSIM_WINDOW + 1, _BLOCK):
-        inputs = planes[:, start : start + _BLOCK + SSIM_WINDOW - 1]
-        reach = inputs.shape[1]
-        parts.append(np.matmul(band[: reach - SSIM_WINDOW + 1, :reach], inputs))
-    return np.concatenate(parts, axis=1)
+    def __init__(self, width: int) -> None:
+        across = width + SSIM_WINDOW - 1
+        self._planes = np.empty((4, _BLOCK + SSIM_WINDOW - 1, across))
+        self._rows, self._smooth = np.empty((4, _BLOCK, across)), np.empty((4, _BLOCK, width))
+
+    def __call__(self, a: Float, b: Float) -> tuple[Float, Float, Float, Float]:
+        height = len(a) - SSIM_WINDOW + 1
+        planes, rows, smooth = self._planes[:, : len(a)], self._rows[:, :height], self._smooth[:, :height]
+        planes[0], planes[1] = a, b
+        np.multiply(a, a, out=planes[2])
+        planes[2] += np.multiply(b, b, out=planes[3])
+        np.multiply(a, b, out=planes[3])
+        band = _band()
+        np.matmul(band[:height, : len(a)], planes, out=rows)
+        for left in range(0, smooth.shape[2], _BLOCK):
+            part = smooth[..., left : left + _BLOCK]
+            columns, reach = part.shape[2], part.shape[2] + SSIM_WINDOW - 1
+            np.matmul(rows[..., left : left + reach], band[:columns, :reach].T, out=part)
+        mean_a, mean_b, squares, product = smooth
+        return mean_a, mean_b, squares, product
 
 
 @lru_cache(maxsize=1)

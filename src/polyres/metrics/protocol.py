@@ -97,8 +97,9 @@ class Protocol:
         Raises:
             DataError: values that are not finite.
         """
-        values = np.asarray(result, dtype=np.float64) * 255
-        if not np.isfinite(values).all():
+        values = np.multiply(result, 255, dtype=np.float64)
+        # Not finite are the least or the largest, NaN being both.
+        if values.size and not np.isfinite((values.min(), values.max())).all():
             raise DataError(
                 "the result holds values that are not finite (NaN or infinity): it cannot be measured"
             )
