@@ -21,6 +21,7 @@ from polyres.pictures import streaming as pictures_streaming
 from polyres.pictures.streaming import write_bands
 from polyres.scale import Scale
 from polyres.upscale import Target, Upscaler, streaming
+from polyres.upscale import upscaler as upscaler_module
 from polyres.upscale.streaming import (
     is_streamed,
     predicted_peak,
@@ -207,6 +208,40 @@ def test_tiles_are_verified_on_the_picture() -> None:
     assert tiling_error(exact, picture, Scale.of(2)) < 1e-6
     assert tiling_error(loose, picture, Scale.of(2)) > 1e-4
     assert tiling_error(exact, noise(2, 2), Scale.of(2)) < 1e-6
+
+
+def attentive(**options: Any) -> Upscaler:
+    """A network that averages over the whole picture."""
+    network = model("rcan", channels=8, groups=1, blocks=1, reduction=4)
+    return Upscaler(network, device="cpu", dtype=torch.float32, **options)
+
+
+def test_there_is_a_seam_to_verify_however_wide_the_overlap() -> None:
+    assert tiling_error(attentive(tile=32, overlap=150), noise(700, 310), Scale.of(2)) > 0
+
+
+def test_a_network_that_looks_at_everything_is_shown_everything_while_memory_lasts(monkeypatch) -> None:
+    monkeypatch.setattr(upscaler_module, "working_memory", lambda device: 2**20)
+    for free, is_whole in ((2**40, True), (2**22, False)):
+        monkeypatch.setattr(upscaler_module, "free_memory", lambda device, free=free: free)
+        assert (attentive().tiling(1000, 2000, 2).count == 1) == is_whole
+        assert Upscaler(model(), device="cpu").tiling(1000, 2000, 2).count > 1  # exact in any case
+    assert attentive(memory=2**22).tiling(1000, 2000, 2).count > 1
+
+
+def test_what_inexact_tiles_change_is_told_without_being_asked(
+    tmp_path: Path, polyres_command: Any, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    polyres.save(model(), tmp_path / "exact.safetensors")
+    polyres.save(attentive().model, tmp_path / "inexact.safetensors")
+    write_picture(noise(50, 300), tmp_path / "a.png")
+    words = ("upscale", "a.png", "--engine", "torch", "--device", "cpu", "--precision", "float32", "-n")
+    told = polyres_command(*words, "inexact.safetensors", "-t", "32").err
+    assert "tiles differ from the whole by at most" in told
+    assert "looks further than a tile" in told
+    assert polyres_command(*words, "inexact.safetensors", "-t", "0").err == ""
+    assert polyres_command(*words, "exact.safetensors", "-t", "32").err == ""
 
 
 def test_the_command_streams_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

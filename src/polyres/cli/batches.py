@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from polyres.pictures import Format, Handling, Picture, Stack
     from polyres.pictures.stacks import Kind
-    from polyres.upscale import Plan, Target, Upscaler
+    from polyres.upscale import Plan, Target, Tiling, Upscaler
     from polyres.upscale.batch import Batch, Job
 
 #: Files whose headers are read to foresee the work of a run: enough to choose an engine by.
@@ -259,30 +259,40 @@ class Run:
     def _tell(self, job: Job, picture: Picture) -> None:
         """How ``picture`` will be made, if asked; what a person should know of it, once a run."""
         from polyres.upscale.planning import remarks
-        from polyres.upscale.streaming import predicted_peak, tiling_error
+        from polyres.upscale.streaming import predicted_peak, tiling_of
 
         work = self.upscaler.plan(picture, target=self.settings.target)
+        streamed = self._is_streamed(job, picture, work)
+        tiling = tiling_of(self.upscaler, picture, work, streamed)
         if self.settings.verbose:
-            streamed = self._is_streamed(job, picture, work)
             peak = predicted_peak(self.upscaler, picture, work, streamed) / 1e6
             how = (
                 f"{work}; about {peak:.0f} MB of memory{', the result streamed to disk' if streamed else ''}"
             )
-            if work.model_scale is not None:
-                tiling = self.upscaler.tiling(picture.height, picture.width, work.model_scale)
+            if tiling is not None and work.model_scale is not None:
                 how = f"{how}; {tiling}; {self.upscaler.describe(work.model_scale)}"
             self.errors.print(f"{job.source}: {how}", markup=False)
-        if self.settings.verify_tiling and work.model_scale is not None:
-            error = tiling_error(self.upscaler, picture, work.model_scale)
-            self.errors.print(
-                f"{job.source}: tiles differ from the whole by at most {error:.1e} of 1 "
-                f"({255 * error:.3f} of 255) on its central part",
-                markup=False,
-            )
+        if tiling is not None and work.model_scale is not None:
+            self._tell_tiling_error(job, picture, tiling, work.model_scale)
         for remark in remarks(work, picture.height, picture.width, self.settings.trained):
             if remark not in self.settings.told:
                 self.settings.told.add(remark)
                 self.errors.print(f"{job.source}: {remark}", markup=False)
+
+    def _tell_tiling_error(self, job: Job, picture: Picture, tiling: Tiling, scale: Scale) -> None:
+        """What tiles change, measured, if it was asked for or they are known to change something."""
+        from polyres.upscale.streaming import tiling_error
+
+        inexact = tiling.count > 1 and not tiling.exact
+        if not (self.settings.verify_tiling or inexact):
+            return
+        error = tiling_error(self.upscaler, picture, scale)
+        why = "" if not inexact else " (the network looks further than a tile and what is shown around it)"
+        self.errors.print(
+            f"{job.source}: tiles differ from the whole by at most {error:.1e} of 1 "
+            f"({255 * error:.3f} of 255) on its central part{why}",
+            markup=False,
+        )
 
     def report(self) -> None:
         """Tell what failed, and leave with the exit status that says so."""

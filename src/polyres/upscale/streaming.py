@@ -13,7 +13,7 @@ from polyres.pictures.streaming import can_stream, write_bands
 from polyres.scale import Scale
 from polyres.upscale.planning import Plan
 from polyres.upscale.tiling import SMALLEST
-from polyres.upscale.upscaler import Progress, Upscaler
+from polyres.upscale.upscaler import Progress, Tiling, Upscaler
 
 #: Bytes of a result from which it is streamed where that is possible.
 STREAM_FROM = 256 * 2**20
@@ -24,7 +24,7 @@ BAND = 128 * 2**20
 #: Bytes a pixel that carrying colour under transparent pixels takes: floats at every size down to one pixel.
 _BLEEDING = 60
 
-#: Side of the part of a picture that tiles are verified on.
+#: Pixels of the longer side of the part of a picture that tiles are verified on, at least; the other is half of it.
 VERIFIED = 384
 
 
@@ -84,16 +84,25 @@ def predicted_peak(upscaler: Upscaler, picture: Picture, work: Plan, streamed: b
     return int(source + windows + max(steps))
 
 
+def tiling_of(upscaler: Upscaler, picture: Picture, work: Plan, streamed: bool) -> Tiling | None:
+    """How ``picture`` is cut for the network; None where the network is not used."""
+    if work.model_scale is None:
+        return None
+    chosen = _low(upscaler, picture, work) if streamed else upscaler
+    return chosen.tiling(picture.height, picture.width, work.model_scale)
+
+
 def tiling_error(upscaler: Upscaler, picture: Picture, scale: Scale) -> float:
     """Largest difference, of 1, between tiles and the whole, on the central part of ``picture``.
 
-    The part has up to :data:`VERIFIED` pixels on a side; its tiles are those of the whole picture, or a third of the
-    part where those are larger, so that there is a seam to look at.
+    The part is so long that it has seams with the overlap of the whole picture's tiles; its own are a third of it,
+    or those of the whole picture where these are smaller.
     """
-    part = _centre(picture.pixels)
+    tiling = upscaler.tiling(picture.height, picture.width, scale)
+    length = max(VERIFIED, 4 * max(tiling.rows.overlap, tiling.columns.overlap))
+    part = _centre(picture.pixels, length)
     whole, tiled = copy.copy(upscaler), copy.copy(upscaler)
-    chosen = min(upscaler.tiling(picture.height, picture.width, scale).tile)
-    whole.tile, tiled.tile = 0, max(1, min(chosen, min(part.shape[:2]) // 3))
+    whole.tile, tiled.tile = 0, max(1, min(*tiling.tile, max(part.shape[:2]) // 3))
     values = to_depth(part, np.dtype(np.float32))
     one, many = (np.concatenate(list(each.bands(values, scale))) for each in (whole, tiled))
     return float(np.abs(one - many).max())
@@ -135,9 +144,12 @@ def _low(upscaler: Upscaler, picture: Picture, work: Plan) -> Upscaler:
     return low
 
 
-def _centre(pixels: Pixels) -> Pixels:
-    top, left = (max(0, (side - VERIFIED) // 2) for side in pixels.shape[:2])
-    return pixels[top : top + VERIFIED, left : left + VERIFIED]
+def _centre(pixels: Pixels, length: int) -> Pixels:
+    """The middle of ``pixels``: ``length`` along the longer side, half of that along the other."""
+    height, width = pixels.shape[:2]
+    tall, wide = (length, length // 2) if height > width else (length // 2, length)
+    top, left = max(0, (height - tall) // 2), max(0, (width - wide) // 2)
+    return pixels[top : top + tall, left : left + wide]
 
 
 def _told(bands: Iterator[Pixels], height: int, on_progress: Progress) -> Iterator[Pixels]:

@@ -22,7 +22,7 @@ from polyres.pictures.transparency import bleed
 from polyres.scale import Scale, ScaleLike
 from polyres.upscale.choice import EngineName, check_engine, make_engine
 from polyres.upscale.engine import Engine
-from polyres.upscale.memory import is_out_of_memory, working_memory
+from polyres.upscale.memory import free_memory, is_out_of_memory, working_memory
 from polyres.upscale.planning import Plan, plan
 from polyres.upscale.targets import MAX_OUTPUT_PIXELS, Target
 from polyres.upscale.tiling import Axis, Span, axes, fit, halve
@@ -72,8 +72,8 @@ class Upscaler:
 
     Tiles equal the whole picture (to rounding in float32; in bfloat16 a few values move by its precision) where
     the model's ``context`` is finite, which is also their overlap unless one is given. A model whose context is
-    None looks at the whole picture, and its tiles differ from the whole by what their surroundings contribute:
-    with statistics of whole channels about 1e-4, with global attention more.
+    None looks at the whole picture: it is shown all of it if half of the free memory suffices, and else tiles, which
+    differ from the whole by what their surroundings contribute (``polyres.upscale.streaming.tiling_error``).
 
     Args:
         model: from :func:`polyres.load` or :func:`polyres.build`.
@@ -83,7 +83,8 @@ class Upscaler:
             least work in the memory that is free.
         overlap: pixels shown around each tile; by default the model's context.
         batch: tiles of the same size that are run together; by default as many as memory allows.
-        memory: bytes of working memory; by default half of what is free, and no more than is of use.
+        memory: bytes of working memory; by default half of what is free, and no more than is of use for exactness
+            or speed.
         max_pixels: of a result.
         native: on a CPU, run networks that have a native form by it; compiled at first use, if there is a compiler.
         engine: what runs the network: ``"torch"``, ``"onnxruntime"``, ``"openvino"``, or ``"auto"``, the fastest of
@@ -203,7 +204,8 @@ class Upscaler:
         if self.tile == 0:
             tile = (height, width)
         elif self.tile == "auto":
-            tile = fit(rows, columns, self._room(engine))
+            whole = engine.context is None and height * width <= self._most(engine)
+            tile = (height, width) if whole else fit(rows, columns, self._room(engine))
         else:
             tile = (max(self.tile, engine.minimum_size), max(self.tile, engine.minimum_size))
         exact = engine.context is not None and overlap >= engine.context
@@ -243,6 +245,11 @@ class Upscaler:
     def _room(self, engine: Engine) -> float:
         """Pixels that all windows of a batch together may have."""
         memory = working_memory(self.device) if self.memory is None else self.memory
+        return memory / engine.bytes_per_pixel()
+
+    def _most(self, engine: Engine) -> float:
+        """Pixels that one window may have where tiles are not exact: as many as half of all free memory holds."""
+        memory = free_memory(self.device) // 2 if self.memory is None else self.memory
         return memory / engine.bytes_per_pixel()
 
     def _enlarged(self, pixels: Pixels, scale: Scale, on_progress: Progress) -> Pixels:
