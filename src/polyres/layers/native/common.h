@@ -29,6 +29,15 @@ typedef int mask __attribute__((vector_size(4 * LANES), may_alias));
 INLINE vec load(const float *from) { return *(const vec *)from; }
 INLINE void store(float *to, vec value) { *(vec *)to = value; }
 
+/* Keep a value in a register. Compilers fold a load into each of its uses, and loads are what then limits the loop. */
+#if defined(__AVX512F__)
+#define HELD(value) __asm__("" : "+v"(value))
+#elif defined(__x86_64__)
+#define HELD(value) __asm__("" : "+x"(value))
+#else
+#define HELD(value) (void)0
+#endif
+
 /* PReLU. NaN stays NaN. */
 INLINE vec rectified(vec value, vec slope) {
     mask positive = value > 0;

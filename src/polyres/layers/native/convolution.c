@@ -42,8 +42,11 @@ INLINE void pixels_of_convolution(
             for (int lane = 0; lane < lanes; lane++, weights += VECTORS * LANES) {
                 vec kernel[VECTORS];
                 UNROLLED for (int j = 0; j < VECTORS; j++) kernel[j] = load(weights + j * LANES);
-                UNROLLED for (int i = 0; i < count; i++)
-                    UNROLLED for (int j = 0; j < VECTORS; j++) sums[i][j] += kernel[j] * from[i * LANES + lane];
+                UNROLLED for (int i = 0; i < count; i++) {
+                    vec value = from[i * LANES + lane] - (vec){0};
+                    HELD(value);
+                    UNROLLED for (int j = 0; j < VECTORS; j++) sums[i][j] += kernel[j] * value;
+                }
             }
         }
     }

@@ -65,13 +65,18 @@ INLINE void pixels_of_pair(
         vec own[TWIN], other[TWIN];
         const vec bias = load(kernel + 18 * LANES);
         UNROLLED for (int i = 0; i < count; i++) own[i] = bias, other[i] = (vec){0};
-        for (int tap = 0; tap < 9; tap++) {
-            const float *from = rows[3 * branch + tap / 3] + (tap % 3 - 1) * dilations[branch] * LANES;
-            const vec direct = load(kernel + 2 * tap * LANES), crossed = load(kernel + (2 * tap + 1) * LANES);
-            UNROLLED for (int i = 0; i < count; i++) {
-                const vec value = load(from + i * LANES);
-                own[i] += direct * value;
-                other[i] += crossed * value;
+        const long apart = (long)dilations[branch] * LANES;
+        const float *weights = kernel;
+        for (int row = 0; row < 3; row++) {
+            const float *from = rows[3 * branch + row] - apart;
+            UNROLLED for (int tap = 0; tap < 3; tap++, from += apart, weights += 2 * LANES) {
+                const vec direct = load(weights), crossed = load(weights + LANES);
+                UNROLLED for (int i = 0; i < count; i++) {
+                    vec value = load(from + i * LANES);
+                    HELD(value);
+                    own[i] += direct * value;
+                    other[i] += crossed * value;
+                }
             }
         }
         const vec straight = load(kernel + 19 * LANES), folded = load(kernel + 20 * LANES);
