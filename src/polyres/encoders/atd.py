@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from polyres.encoders.base import Encoder
 from polyres.encoders.grouped import GroupedEncoder, check_groups
 from polyres.layers.attention import RelativeBias, window_attention
+from polyres.layers.exporting import refuse_export
 from polyres.layers.groups import Closing, closing_layers, to_first, to_last
 from polyres.layers.mlp import ConvMlp
 from polyres.layers.token_dictionary import CategoryAttention, DictionaryAttention, Refinement
@@ -62,6 +63,10 @@ class ATDBlock(nn.Module):
 
     def forward(self, features: Tensor, dictionary: Tensor) -> tuple[Tensor, Tensor]:
         """The features (N, H, W, C) and the dictionary (N, tokens, C) for the next block, from the same."""
+        if self.to_category.category_size > self.window**2:
+            refuse_export(
+                "a picture may have fewer pixels than a category, and is then one group of another size"
+            )
         normed = self.norm1(features)
         mixed = self.mix(normed)
         of_tokens, similarity = self.to_dictionary(normed.flatten(1, 2), dictionary)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from polyres.layers.exporting import refuse_export
 from polyres.layers.precision import without_autocast
 
 #: Elements of the states (steps x batch x groups x states x channels) that are worked on at once. Measured: on a
@@ -51,7 +52,11 @@ def selective_scan(
 
     Returns:
         (G, L, N, D), float32 or wider.
+
+    Raises:
+        OutputError: in an export.
     """
+    refuse_export("a selective scan is a loop over the pixels, whose number is not known")
     wide = torch.promote_types(inputs.dtype, torch.float32)
     inputs, steps, decay, write, read = (t.to(wide) for t in (inputs, steps, decay, write, read))
     kernel = _fused_kernel() if inputs.is_cuda and wide == torch.float32 else None

@@ -78,16 +78,14 @@ class CategoryAttention(nn.Module):
         Returns:
             (N, L, C).
         """
-        count, length = similarity.shape[:2]
-        size = min(length, self.category_size)
-        surplus = -length % size
-        order = similarity.argmax(dim=-1).argsort(dim=-1, stable=True)
-        filled = torch.cat((order, order[:, length - surplus :]), dim=1)
+        size = min(similarity.shape[1], self.category_size)
+        order = _by_category(similarity.argmax(dim=-1))
+        filled = _filled(order, size)
         parts = _take(mixed, filled).reshape(-1, size, 3, self.heads, mixed.shape[-1] // 3 // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
         scale = self.logit_scale.clamp(max=math.log(_MAX_LOGIT_SCALE)).exp().to(query.dtype)
         attended = F.scaled_dot_product_attention(query * scale, key, value, scale=1.0)
-        sorted_pixels = attended.transpose(1, 2).reshape(count, length + surplus, -1)
+        sorted_pixels = attended.transpose(1, 2).reshape(*filled.shape, -1)
         result: Tensor = self.project(_take(sorted_pixels, _inverse(order)))
         return result
 
@@ -127,6 +125,23 @@ class Refinement(nn.Module):
         weights = torch.softmax(torch.addcmul(self.bias, centred, factor), dim=1)
         kept = torch.sigmoid(self.keep)
         return kept * dictionary + (1 - kept) * (weights.to(pixels.dtype).mT @ pixels)
+
+
+def _by_category(categories: Tensor) -> Tensor:
+    """Places (N, L) of pixels by their category (N, L), in the picture's order within a category.
+
+    No two of the numbers sorted are equal: a stable sort of the categories is the same, but no ONNX operator.
+    """
+    length = categories.shape[1]
+    return (categories * length + torch.arange(length, device=categories.device)).argsort(dim=-1)
+
+
+def _filled(order: Tensor, size: int) -> Tensor:
+    """``order`` (N, L) and its last entries once more, so that groups of ``size`` come out even."""
+    length = order.shape[1]
+    total = (length + size - 1) // size * size
+    places = torch.arange(total, device=order.device)
+    return order.index_select(1, torch.where(places < length, places, places - (total - length)))
 
 
 def _take(rows: Tensor, index: Tensor) -> Tensor:
