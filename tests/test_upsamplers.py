@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from polyres.errors import ScaleError
+from polyres.errors import ConfigError, ScaleError
 from polyres.layers.interpolate import bilinear, sample_at
 from polyres.layers.phases import PhaseConv, depth_to_space, embed, phase_conv2d
+from polyres.model import ModelConfig, build
 from polyres.scale import Scale, axis_taps
 from polyres.upsamplers.forms import GroupedConv, SymmetricConv
 from polyres.upsamplers.igconv import IGConv
@@ -329,3 +330,45 @@ def test_chunks_of_positions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 def test_impossible_scales_are_refused(scale: object) -> None:
     with pytest.raises(ScaleError):
         make()(torch.zeros(1, 6, 4, 4), torch.zeros(1, 3, 4, 4), scale)
+
+
+@pytest.mark.parametrize("scale", [2, "3/2"])
+def test_the_learned_base_is_the_part_that_comes_from_the_picture(scale: int | str) -> None:
+    module, features, image = make(plus=True), torch.rand(1, 6, 6, 4), torch.rand(1, 3, 6, 4)
+    picture, base = module.with_base(features, image, scale)
+    assert torch.equal(picture, module(features, image, scale))
+    # Without the picture nothing is sampled, and the generated part is all there is.
+    assert torch.allclose(picture - base, module(features, torch.zeros_like(image), scale), atol=1e-5)
+    dark, _ = module.with_base(features, torch.zeros_like(image), scale)
+    assert not torch.allclose(dark, picture, atol=1e-2)
+
+
+def test_the_base_of_a_model_is_in_the_range_of_pictures() -> None:
+    part = {"width": 8, "hidden_layers": 1, "sample_width": 4, "sample_layers": 1}
+    config = ModelConfig.model_validate(
+        {
+            "encoder": {
+                "name": "swinir",
+                "options": {"channels": 8, "blocks": [1], "heads": [2], "window": 4},
+            },
+            "upsampler": {"name": "igconv+", "options": part},
+            "mean": [0.4, 0.5, 0.6],
+            "value_range": 255,
+        }
+    )
+    model, image = build(config).eval(), torch.rand(1, 3, 5, 7)  # padded to the window, and cropped
+    torch.nn.init.zeros_(model.upsampler.sampler.kernels.last.weight)  # nothing is displaced
+    with torch.no_grad():
+        picture, base = model.with_base(image, 2)
+        assert torch.equal(picture, model(image, 2))
+    assert base.shape == picture.shape == (1, 3, 10, 14)
+    inner = (..., slice(9), slice(13))  # beyond it the padding takes part
+    assert torch.allclose(base[inner], bilinear(image, Scale.of(2))[inner], atol=1e-5)
+
+
+@pytest.mark.parametrize("base", ["none", "bilinear"])
+def test_a_base_that_is_not_learned_is_not_judged(base: str) -> None:
+    module = IGConv(4, width=8, hidden_layers=1, base=base)
+    assert not module.learns_base
+    with pytest.raises(ConfigError, match="learns no base"):
+        module.with_base(torch.rand(1, 4, 4, 4), torch.rand(1, 3, 4, 4), 2)

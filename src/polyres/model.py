@@ -19,7 +19,7 @@ class PartConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(description="name in the table of encoders or upsamplers")
+    name: str = Field(description="name in the table of parts of its kind")
     options: dict[str, Any] = Field(
         default_factory=dict, description="options on top of the named entry's own"
     )
@@ -84,9 +84,35 @@ class SRModel(nn.Module):
         """
         exact = Scale.of(scale)
         rows, columns = exact.output_size(*image.shape[-2:])
-        padded, normalised = prepare(image, self.encoder, self.mean, self.value_range)
-        picture = self.upsampler(self.encoder(normalised), padded, exact)
+        features, padded = self._encoded(image)
+        picture = self.upsampler(features, padded, exact)
         return denormalise(picture, self.mean, self.value_range)[..., :rows, :columns]
+
+    def with_base(self, image: Tensor, scale: ScaleLike) -> tuple[Tensor, Tensor]:
+        """The enlarged image, and the learned base alone that the upsampler adds its picture to.
+
+        Args:
+            image: (N, C, H, W) in [0, 1].
+            scale: as in :meth:`forward`.
+
+        Returns:
+            Two of (N, C, round(H * scale), round(W * scale)), not clamped. The base is an enlargement of the image
+            by itself: no mean belongs to it.
+
+        Raises:
+            ConfigError: an upsampler that learns no base.
+        """
+        exact = Scale.of(scale)
+        rows, columns = exact.output_size(*image.shape[-2:])
+        features, padded = self._encoded(image)
+        picture, base = self.upsampler.with_base(features, padded, exact)
+        picture = denormalise(picture, self.mean, self.value_range)
+        return picture[..., :rows, :columns], (base / self.value_range)[..., :rows, :columns]
+
+    def _encoded(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The features of ``image``, and itself padded as the upsampler takes it."""
+        padded, normalised = prepare(image, self.encoder, self.mean, self.value_range)
+        return self.encoder(normalised), padded
 
 
 def build(config: ModelConfig) -> SRModel:

@@ -13,11 +13,11 @@ from typing import Any, Generic, TypeVar
 
 from polyres.errors import ConfigError, UnknownNameError, nearest
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Entry(Generic[T]):
+class Entry(Generic[T_co]):
     """One named part.
 
     Attributes:
@@ -31,14 +31,14 @@ class Entry(Generic[T]):
     """
 
     name: str
-    factory: Callable[..., T]
+    factory: Callable[..., T_co]
     summary: str
     source: str
     licence: str
     options: Mapping[str, Any] = field(default_factory=dict)
     tiny: Mapping[str, Any] = field(default_factory=dict)
 
-    def make(self, **options: Any) -> T:
+    def make(self, **options: Any) -> T_co:
         """The part with ``options`` on top of the entry's own.
 
         Raises:
@@ -56,14 +56,14 @@ class Entry(Generic[T]):
             raise ConfigError(f"cannot make '{self.name}' with these options: {error}") from error
 
 
-class Table(Mapping[str, Entry[T]]):
+class Table(Mapping[str, Entry[T_co]]):
     """A read-only mapping from name to :class:`Entry`, in the order of the list."""
 
-    def __init__(self, kind: str, entries: Iterable[Entry[T]]) -> None:
+    def __init__(self, kind: str, entries: Iterable[Entry[T_co]]) -> None:
         self.kind = kind
         self._entries = {entry.name: entry for entry in entries}
 
-    def __getitem__(self, name: str) -> Entry[T]:
+    def __getitem__(self, name: str) -> Entry[T_co]:
         try:
             return self._entries[name]
         except KeyError:
@@ -81,6 +81,6 @@ class Table(Mapping[str, Entry[T]]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def make(self, name: str, **options: Any) -> T:
+    def make(self, name: str, **options: Any) -> T_co:
         """The part called ``name``; see :meth:`Entry.make`."""
         return self[name].make(**options)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from polyres.losses import edges, perceptual, pixel, spectral, structure
-from polyres.losses.base import Loss
+from polyres.losses import dual_stream, edges, perceptual, pixel, spectral, structure
+from polyres.losses.base import BaseLoss, Loss
 from polyres.losses.edges import edge, gradient
 from polyres.losses.pixel import charbonnier
 from polyres.losses.spectral import fft
@@ -11,9 +11,16 @@ from polyres.losses.structure import ms_ssim
 from polyres.registry import Table
 
 #: Every loss that a run file can name.
-LOSSES: Table[Loss] = Table(
+LOSSES: Table[Loss | BaseLoss] = Table(
     "loss",
-    [*pixel.ENTRIES, *spectral.ENTRIES, *edges.ENTRIES, *structure.ENTRIES, *perceptual.ENTRIES],
+    [
+        *pixel.ENTRIES,
+        *spectral.ENTRIES,
+        *edges.ENTRIES,
+        *structure.ENTRIES,
+        *perceptual.ENTRIES,
+        *dual_stream.ENTRIES,
+    ],
 )
 
-__all__ = ["LOSSES", "Loss", "charbonnier", "edge", "fft", "gradient", "ms_ssim"]
+__all__ = ["LOSSES", "BaseLoss", "Loss", "charbonnier", "edge", "fft", "gradient", "ms_ssim"]

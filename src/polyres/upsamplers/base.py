@@ -8,6 +8,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from polyres.errors import ConfigError
 from polyres.layers.interpolate import bilinear
 from polyres.scale import Scale, ScaleLike
 
@@ -42,11 +43,13 @@ class Upsampler(nn.Module, ABC):
         in_channels: channels of the features.
         out_channels: channels of the picture.
         context: radius in LR pixels that an output pixel looks at in features and image; None if unbounded.
+        learns_base: whether the picture that the generated part is added to is learned, so that losses can judge it.
     """
 
     in_channels: int
     out_channels: int
     context: int | None
+    learns_base: bool = False
 
     @abstractmethod
     def forward(self, features: Tensor, image: Tensor, scale: ScaleLike) -> Tensor:
@@ -63,6 +66,14 @@ class Upsampler(nn.Module, ABC):
         Raises:
             ScaleError: a scale that this upsampler cannot make.
         """
+
+    def with_base(self, features: Tensor, image: Tensor, scale: ScaleLike) -> tuple[Tensor, Tensor]:
+        """The enlarged picture as :meth:`forward` makes it, and the learned base that is a part of it.
+
+        Raises:
+            ConfigError: an upsampler that learns no base.
+        """
+        raise ConfigError("this upsampler learns no base; one with base: sample does, such as igconv+")
 
     @abstractmethod
     def supports(self, scale: Scale) -> bool:

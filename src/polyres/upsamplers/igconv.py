@@ -70,7 +70,7 @@ class IGConv(Upsampler):
                 f"kernel_size and sample_kernel_size must be odd; got {kernel_size} and {sample_kernel_size}"
             )
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.geometric, self.base = geometric, base
+        self.geometric, self.base, self.learns_base = geometric, base, base == "sample"
         reach = {"none": 0, "nearest": 1, "bilinear": 1, "sample": None}[
             base
         ]  # learned offsets have no bound
@@ -91,12 +91,14 @@ class IGConv(Upsampler):
     def forward(self, features: Tensor, image: Tensor, scale: ScaleLike) -> Tensor:
         """See :meth:`Upsampler.forward`. In eval mode without gradients the kernels are computed once a scale."""
         exact = self._checked(scale)
-        if self.training or torch.is_grad_enabled():
-            self._cache.clear()
-            weight, bias = self.weights(exact)
-        else:
-            weight, bias = self._cache.get(self, exact)
-        return _compose(phase_conv2d(features, weight, bias, exact), image, exact, self.base)
+        return _compose(self._maps(features, exact), image, exact, self.base)
+
+    def with_base(self, features: Tensor, image: Tensor, scale: ScaleLike) -> tuple[Tensor, Tensor]:
+        """See :meth:`Upsampler.with_base`: the base is the picture sampled at learned positions."""
+        if not self.learns_base:
+            return super().with_base(features, image, scale)
+        exact = self._checked(scale)
+        return _sampled(self._maps(features, exact), image, exact)
 
     def at(self, scale: ScaleLike) -> FixedUpsampler:
         """A plain convolution and the base at ``scale``; the hypernetwork is evaluated here, once."""
@@ -126,6 +128,15 @@ class IGConv(Upsampler):
             rows = symmetrise(rows)
         phases = scale.phases[0] * scale.phases[1]
         return embed(rows, scale), bias if bias is None else bias.repeat_interleave(phases)
+
+    def _maps(self, features: Tensor, scale: Scale) -> Tensor:
+        """What the generated convolution makes of the features."""
+        if self.training or torch.is_grad_enabled():
+            self._cache.clear()
+            weight, bias = self.weights(scale)
+        else:
+            weight, bias = self._cache.get(self, scale)
+        return phase_conv2d(features, weight, bias, scale)
 
     def _checked(self, scale: ScaleLike) -> Scale:
         exact = Scale.of(scale)
@@ -157,10 +168,14 @@ def _of_one_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 def _compose(maps: Tensor, image: Tensor, scale: Scale, base: SampledBase) -> Tensor:
     """The generated colours plus the base; the rows after the colours are the sampler's."""
-    if base != "sample":
-        return add_base(maps, image, scale, base)
+    return _sampled(maps, image, scale)[0] if base == "sample" else add_base(maps, image, scale, base)
+
+
+def _sampled(maps: Tensor, image: Tensor, scale: Scale) -> tuple[Tensor, Tensor]:
+    """The generated colours plus the sampled picture, and the latter alone."""
     colours = image.shape[1]
-    return maps[:, :colours].to(image.dtype) + IGSample.sample(image, maps[:, colours:], scale)
+    base = IGSample.sample(image, maps[:, colours:], scale)
+    return maps[:, :colours].to(image.dtype) + base, base
 
 
 class _Cache:
