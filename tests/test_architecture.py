@@ -18,7 +18,7 @@ FLOORS = [
     {"_version", "errors", "scale"},
     {"files"},
     {"registry", "pictures", "layers"},
-    {"encoders", "upsamplers", "losses", "metrics", "data"},
+    {"encoders", "upsamplers", "discriminators", "losses", "metrics", "data"},
     {"model"},
     {"deploy", "weights", "training"},
     {"upscale", "evaluation"},

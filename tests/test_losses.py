@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from polyres.errors import CheckpointError, ConfigError
-from polyres.losses import LOSSES, Loss, ms_ssim
+from polyres.losses import LOSSES, BaseLoss, Loss, ms_ssim
+from polyres.losses.adversarial import discriminator_loss, generator_loss
 from polyres.losses.perceptual import _vgg19
 
 SHALLOW = ["conv1_1", "conv1_2", "conv2_1"]
@@ -33,7 +34,10 @@ def vgg(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 def made(name: str, vgg: dict[str, object]) -> Loss:
-    return LOSSES.make(name, **(vgg if name == "perceptual" else {}))
+    loss = LOSSES.make(name, **(vgg if name == "perceptual" else LOSSES[name].tiny))
+    if isinstance(loss, BaseLoss):  # one that learns nothing here: only the output is moved
+        return lambda output, target: loss(output, target, output)
+    return loss
 
 
 def pictures(side: int = 24) -> tuple[Tensor, Tensor]:
@@ -92,6 +96,9 @@ def test_ms_ssim_takes_as_many_levels_as_fit() -> None:
 def test_perceptual_weights_are_checked(vgg: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="SHA-256"):
         LOSSES.make("perceptual", **{**vgg, "sha256": "0" * 64})
+    with pytest.raises(ConfigError, match="first 8 digits"):
+        LOSSES.make("perceptual", **{**vgg, "sha256": vgg["sha256"][:7]})
+    LOSSES.make("perceptual", **{**vgg, "sha256": vgg["sha256"][:8].upper()})
     with pytest.raises(CheckpointError, match="cannot be read"):
         LOSSES.make("perceptual", **{**vgg, "weights": str(tmp_path / "missing.pth")})
     with pytest.raises(CheckpointError, match="does not hold VGG-19"):
@@ -105,3 +112,37 @@ def test_options_out_of_range_are_refused() -> None:
         LOSSES.make("fft", norm="none")
     with pytest.raises(ConfigError, match="levels"):
         LOSSES.make("ms-ssim", levels=9)
+
+
+def test_dual_stream_by_hand() -> None:
+    output, target, base = (torch.full((1, 3, 2, 2), value) for value in (0.5, 0.75, 0.125))
+    loss = LOSSES.make("dual-stream", alpha=0.4)
+    assert loss(output, target, base) == pytest.approx(0.25 + 0.4 * 0.625)
+    with pytest.raises(ConfigError, match="alpha is above 0"):
+        LOSSES.make("dual-stream", alpha=0)
+    with pytest.raises(ConfigError, match="alpha"):
+        LOSSES.make("dual-stream")
+
+
+@pytest.mark.parametrize(
+    ("kind", "generator", "discriminator"),
+    [
+        # made: 0 and 2; taken: 1 and -3
+        ("vanilla", (0.693147 + 0.126928) / 2, (0.313262 + 3.048587) / 2 + (0.693147 + 2.126928) / 2),
+        ("lsgan", (1 + 1) / 2, (0 + 16) / 2 + (0 + 4) / 2),
+        ("hinge", -1, (0 + 4) / 2 + (1 + 3) / 2),
+    ],
+)
+def test_adversarial_losses_by_hand(kind: str, generator: float, discriminator: float) -> None:
+    made, taken = torch.tensor([0.0, 2.0]), torch.tensor([1.0, -3.0])
+    assert generator_loss(made, kind) == pytest.approx(generator, abs=1e-6)
+    assert discriminator_loss(made, taken, kind) == pytest.approx(discriminator, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["vanilla", "lsgan", "hinge"])
+def test_adversarial_slopes_pull_against_each_other(kind: str) -> None:
+    made, taken = torch.tensor([0.1], requires_grad=True), torch.tensor([-0.1], requires_grad=True)
+    (wanted,) = torch.autograd.grad(generator_loss(made, kind), made)
+    feared, held = torch.autograd.grad(discriminator_loss(made, taken, kind), (made, taken))
+    assert wanted < 0 < feared  # the network wants its scores higher, the discriminator wants them lower
+    assert held < 0

@@ -16,6 +16,7 @@ from polyres.cli import app
 from polyres.errors import ConfigError, DataError
 from polyres.scale import Scale
 from polyres.training.check import check_run, two_pictures
+from polyres.training.config import RunConfig
 from polyres.training.importing import imported
 from polyres.training.reading import read_run
 from polyres.training.scale_sets import ScaleRange
@@ -217,3 +218,38 @@ def test_options_of_other_repositories_become_run_files(tmp_path: Path) -> None:
     assert run.losses[1].options == {"norm": "backward"}
     with pytest.raises(ConfigError, match="network_g"):
         imported({"name": "x"})
+
+
+def test_discriminators_of_other_repositories_are_carried_over() -> None:
+    options = yaml.safe_load(OPTIONS)
+    options["network_d"] = {
+        "type": "UNetDiscriminatorSN",
+        "num_in_ch": 3,
+        "num_feat": 8,
+        "skip_connection": False,
+    }
+    options["path"]["pretrain_network_d"] = "netD.pth"
+    options["train"]["gan_opt"] = {
+        "type": "GANLoss",
+        "gan_type": "hinge",
+        "loss_weight": 0.2,
+        "real_label_val": 1.0,
+    }
+    options["train"]["optim_d"] = {"type": "AdamW", "lr": 2e-5, "betas": [0.5, 0.9]}
+    options["train"]["net_d_init_iters"] = 100
+    options["train"]["perceptual_opt"] = {"type": "PerceptualLoss"}
+    run, notes = imported(options)
+    gan = RunConfig.model_validate(run).gan
+    assert (gan.discriminator.name, gan.kind, gan.weight) == ("unet", "hinge", 0.2)
+    assert gan.discriminator.options == {"channels": 8, "skip": False}
+    assert (gan.optimiser.name, gan.optimiser.lr, gan.optimiser.betas) == ("adamw", 2e-5, (0.5, 0.9))
+    assert (gan.optimiser.schedule, gan.optimiser.warmup) == ("constant", 0)
+    assert gan.initial == Path("netD.pth")
+    told = "\n".join(notes)
+    for part in ("perceptual_opt is left out", "constant learning rate", "net_d_init_iters: 100"):
+        assert part in told
+    assert "network_d" not in told
+    options["train"]["gan_opt"]["gan_type"] = "wgan"
+    run, notes = imported(options)
+    assert "gan" not in run
+    assert any("gan_type wgan is none of ours" in note for note in notes)

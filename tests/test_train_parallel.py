@@ -17,7 +17,8 @@ from polyres.data.sources import open_sources
 from polyres.errors import ConfigError
 from polyres.training import RunConfig
 from polyres.training.batches import open_batches
-from polyres.training.loop import accumulate_gradients, begin, draw, make_losses
+from polyres.training.loop import accumulate_gradients, begin, draw
+from polyres.training.objective import make_losses
 from polyres.training.processes import Processes, join_processes
 from polyres.training.start import initial_model
 
@@ -27,14 +28,19 @@ HERE = Path(__file__).parent
 
 
 def gradients(settings: RunConfig, processes: Processes) -> dict[str, torch.Tensor | None]:
-    """The gradient of each weight in the first step."""
+    """The gradient of each weight of the model and of the discriminator in the first step."""
     state = begin(initial_model(settings), settings)
     batches = open_batches(open_sources(settings.data.train), settings, processes)
     drawn, _ = draw(batches, 0, processes.share(settings.accumulate))
     accumulate_gradients(state, drawn, make_losses(settings.losses), settings, processes)
-    processes.sum_gradients(list(state.model.parameters()))
     batches.close()
-    return {name: p.grad for name, p in state.model.named_parameters()}
+    for network in state.trained:
+        processes.sum_gradients(list(network.parameters()))
+    return {
+        f"{index}.{name}": p.grad
+        for index, network in enumerate(state.trained)
+        for name, p in network.named_parameters()
+    }
 
 
 def worker(folder: Path, task: str) -> None:
@@ -74,7 +80,8 @@ def settings_of(folder: Path) -> RunConfig:
     model = {**MODEL, "upsampler": heads}
     scales = {"2": 1, "3": 1}
     seed = next(s for s in range(99) if len(drawn_scales(folder, model, scales, s)) == 2)
-    return config(folder, model=model, accumulate=2, seed=seed, data={"scales": scales})
+    gan = {"discriminator": {"name": "unet", "options": {"channels": 4}}}
+    return config(folder, model=model, accumulate=2, seed=seed, data={"scales": scales}, gan=gan)
 
 
 def drawn_scales(folder: Path, model: object, scales: object, seed: int) -> set[str]:
@@ -92,6 +99,7 @@ def test_two_processes_have_the_gradients_of_one_and_end_together(tmp_path: Path
     assert all(statuses) if task == "fail" else not any(statuses)
     alone = gradients(settings, Processes())
     assert any(grad is None for grad in alone.values())
+    assert any(name.startswith("1.") for name in alone)
     for rank in range(2):
         together = torch.load(tmp_path / f"gradients-{rank}.pt", weights_only=True)
         for name, grad in alone.items():

@@ -23,18 +23,22 @@ _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Convolution (group, place in it, from 1) and its weight, before activation: Real-ESRGAN's.
 _LAYERS = {"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1.0, "conv4_4": 1.0, "conv5_4": 1.0}
 
+#: Of a checksum, at least.
+_DIGITS = 8
+
 
 class Perceptual(nn.Module):
     """Weighted mean absolute differences of VGG-19's features before activation.
 
     Args:
         weights: file of VGG-19's weights (``features.0.weight`` and so on; .pth or .safetensors).
-        sha256: of the file, in hexadecimal, so that a run says what it was judged by.
+        sha256: of the file, in hexadecimal, so that a run says what it was judged by; its first eight digits or more,
+            as in the names of torch's files, will do.
         layers: weight of each convolution, such as ``{conv5_4: 1}``.
 
     Raises:
         CheckpointError: no such file, another checksum, or weights of another network.
-        ConfigError: a convolution that VGG-19 does not have.
+        ConfigError: a convolution that VGG-19 does not have, or less of a checksum.
     """
 
     mean: Tensor
@@ -89,9 +93,11 @@ def _vgg19(names: Sequence[str]) -> nn.Sequential:
 
 def _read(path: Path, sha256: str, names: Sequence[str]) -> dict[str, Tensor]:
     """The weights of the convolutions ``names``, under our keys."""
+    if len(sha256) < _DIGITS:
+        raise ConfigError(f"sha256 is the file's, or its first {_DIGITS} digits or more; got '{sha256}'")
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != sha256.lower():
+        if not found.startswith(sha256.lower()):
             raise CheckpointError(f"{path} has the SHA-256 {found}, not {sha256} as the run file says")
         content = _tensors(path)
     except OSError as error:

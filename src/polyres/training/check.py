@@ -35,6 +35,7 @@ class Trial:
 
     Attributes:
         parameters: of the model.
+        judges: parameters of the discriminator, 0 without one.
         loss: of the last step.
         seconds: a step, after the first.
         memory: bytes at most, of the GPU or of this process.
@@ -42,14 +43,16 @@ class Trial:
     """
 
     parameters: int
+    judges: int
     loss: float
     seconds: float
     memory: int
     checkpoint: int
 
     def __str__(self) -> str:
+        judges = f"discriminator of {self.judges:,}, " if self.judges else ""
         return (
-            f"{self.parameters:,} parameters, loss {self.loss:.4f}, {self.seconds:.2f} s a step, "
+            f"{self.parameters:,} parameters, {judges}loss {self.loss:.4f}, {self.seconds:.2f} s a step, "
             f"{self.memory / 2**20:,.0f} MiB, checkpoint {self.checkpoint / 2**20:,.1f} MiB"
         )
 
@@ -80,8 +83,8 @@ def check_run(config: RunConfig) -> Trial:
             journal.close()
         _compare(state, short, source.fingerprint)
         size = max(path.stat().st_size for path in short.output.glob("*.ckpt"))
-    count = sum(p.numel() for p in state.model.parameters())
-    return Trial(count, reports[-1].loss, reports[-1].seconds, peak_memory(config.device), size)
+    count, *judges = (sum(p.numel() for p in network.parameters()) for network in state.trained)
+    return Trial(count, sum(judges), reports[-1].loss, reports[-1].seconds, peak_memory(config.device), size)
 
 
 def two_pictures(data: DataConfig) -> Memory:
@@ -123,7 +126,8 @@ def _shortened(config: RunConfig, output: Path) -> RunConfig:
     """The run with another folder, few steps, and a guard that stops at once; otherwise as it is."""
     data = config.data.model_copy(update={"validation_pictures": 1})
     guard = config.guard.model_copy(update={"action": "stop"})
-    changes = {"output": output, "steps": _STEPS, "data": data, "guard": guard, "trackers": []}
+    gan = config.gan and config.gan.model_copy(update={"start": 0})  # tried from the first step on
+    changes = {"output": output, "steps": _STEPS, "data": data, "guard": guard, "gan": gan, "trackers": []}
     return config.model_copy(update={**changes, "save_every": 1, "validate_every": _STEPS})
 
 
@@ -131,6 +135,10 @@ def _compare(state: TrainingState, config: RunConfig, fingerprint: str) -> None:
     """Read the checkpoint into a fresh state and see that it is the one that was written."""
     again = begin(initial_model(config), config)
     restore(again, config, fingerprint)
-    ours, theirs = state.model.state_dict(), again.model.state_dict()
-    if again.step != state.step or not all(torch.equal(ours[key], theirs[key]) for key in ours):
+    same = all(
+        torch.equal(value, theirs.state_dict()[key])
+        for ours, theirs in zip(state.trained, again.trained, strict=True)
+        for key, value in ours.state_dict().items()
+    )
+    if again.step != state.step or not same:
         raise TrainingError(f"what was read from the checkpoint in {config.output} is not what was written")

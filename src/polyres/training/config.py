@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from polyres.data.degradations import make_steps
 from polyres.errors import UsageError
-from polyres.model import ModelConfig
+from polyres.losses.adversarial import Kind
+from polyres.model import ModelConfig, PartConfig
 from polyres.scale import Scale
 from polyres.training.scale_sets import check_patch, frequencies_of
 
@@ -164,6 +165,27 @@ class LossConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="options of the loss")
 
 
+class GanConfig(Section):
+    """A discriminator that learns to tell outputs from pictures, and how much the model heeds it."""
+
+    discriminator: PartConfig = Field(
+        default=PartConfig(name="unet"), description="what judges; its weights are learned beside the model's"
+    )
+    kind: Kind = Field(
+        default="vanilla", description="of the losses: vanilla (logistic), lsgan (squares) or hinge"
+    )
+    weight: float = Field(default=0.1, gt=0, description="factor on the term that the model's loss gains")
+    optimiser: OptimiserConfig = Field(
+        default=OptimiserConfig(lr=1e-4, schedule="constant", warmup=0),
+        description="of the discriminator; its steps count from start",
+    )
+    start: int = Field(default=0, ge=0, description="steps done without it before it begins")
+    initial: Path | None = Field(
+        default=None,
+        description="file of the discriminator's weights: one that a run left, or the original implementation's",
+    )
+
+
 class GuardConfig(Section):
     """What happens when a number is not finite."""
 
@@ -207,6 +229,9 @@ class RunConfig(Section):
         min_length=1,
         description="terms of the loss, summed",
     )
+    gan: GanConfig | None = Field(
+        default=None, description="a discriminator beside the losses, for pictures that look real"
+    )
     ema: float = Field(default=0.999, ge=0, lt=1, description="decay of the averaged weights; 0 for none")
     guard: GuardConfig = Field(default_factory=GuardConfig, description="when a number is not finite")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -229,3 +254,11 @@ class RunConfig(Section):
     trackers: list[Literal["wandb", "mlflow"]] = Field(
         default=[], description="services that are told too; each needs its package, and Accelerate"
     )
+
+    @model_validator(mode="after")
+    def _begun(self) -> RunConfig:
+        if self.gan is not None and self.gan.start >= self.steps:
+            raise ValueError(
+                f"gan.start is {self.gan.start}, but the run has {self.steps} steps: it would never begin"
+            )
+        return self

@@ -79,13 +79,11 @@ class Guard:
             )
 
     def _copy(self) -> dict[str, Any]:
-        return copy.deepcopy(
-            {name: getattr(self._state, name).state_dict() for name in ("model", "average", "optimiser")}
-        )
+        return copy.deepcopy({name: part.state_dict() for name, part in self._state.parts.items()})
 
     def _restore(self) -> None:
         for name, content in copy.deepcopy(self._kept).items():
-            getattr(self._state, name).load_state_dict(content)
+            self._state.parts[name].load_state_dict(content)
         self._state.whole = True
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_args
 
 from polyres.errors import ConfigError
+from polyres.losses.adversarial import Kind
 from polyres.weights.compat import configured
 
 #: Their losses by section: ours, and their options under our names.
@@ -24,7 +25,7 @@ _IDLE = {
     "model_type", "scale", "num_gpu", "manual_seed", "name", "phase", "dist_params", "use_hflip", "use_rot", "type",
     "io_backend", "use_shuffle", "num_worker_per_gpu", "dataset_enlarge_ratio", "prefetch_mode", "num_prefetch_queue",
     "meta_info", "meta_info_file", "filename_tmpl", "strict_load_g", "resume_state", "save_img", "metrics", "color",
-    "use_tb_logger", "mean", "std", "gpu_ids", "dataroot_lq",
+    "use_tb_logger", "mean", "std", "gpu_ids", "dataroot_lq", "real_label_val", "fake_label_val", "strict_load_d",
 }  # fmt: skip
 
 
@@ -80,6 +81,8 @@ def imported(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     run["accumulate"] = max(1, int(options.take("num_gpu", 1)) if options.take("num_gpu") != "auto" else 1)
     run["optimiser"] = _optimiser(options, notes)
     run["losses"] = _losses(options, notes)
+    if gan := _gan(options, notes, str(run["optimiser"]["schedule"])):
+        run["gan"] = gan
     run["ema"] = float(options.take("train.ema_decay", 0))
     run["seed"] = int(options.take("manual_seed", 0))
     for ours, theirs in (
@@ -127,15 +130,10 @@ def _data(options: Options, notes: list[str]) -> dict[str, Any]:
 
 
 def _optimiser(options: Options, notes: list[str]) -> dict[str, Any]:
-    name = str(options.take("train.optim_g.type", "Adam"))
-    result: dict[str, Any] = {
-        "name": {"Adam": "adam", "AdamW": "adamw"}.get(name, name),
-        "lr": float(options.take("train.optim_g.lr", 1e-4)),
-        "weight_decay": float(options.take("train.optim_g.weight_decay", 0)),
+    result = {
+        **_named_optimiser(options, "train.optim_g"),
         "warmup": max(0, int(options.take("train.warmup_iter", 0))),
     }
-    if betas := options.take("train.optim_g.betas"):
-        result["betas"] = [float(beta) for beta in betas]
     kind = options.take("train.scheduler.type")
     if kind in ("MultiStepLR", "MultiStepRestartLR"):
         milestones = [int(step) for step in options.take("train.scheduler.milestones", [])]
@@ -149,6 +147,19 @@ def _optimiser(options: Options, notes: list[str]) -> dict[str, Any]:
     if kind is not None:
         notes.append(f"train.scheduler.type: {kind} is not known; the learning rate is constant")
     return {**result, "schedule": "constant"}
+
+
+def _named_optimiser(options: Options, section: str) -> dict[str, Any]:
+    """Which optimiser ``section`` asks for, and its rates."""
+    name = str(options.take(f"{section}.type", "Adam"))
+    result: dict[str, Any] = {
+        "name": {"Adam": "adam", "AdamW": "adamw"}.get(name, name),
+        "lr": float(options.take(f"{section}.lr", 1e-4)),
+        "weight_decay": float(options.take(f"{section}.weight_decay", 0)),
+    }
+    if betas := options.take(f"{section}.betas"):
+        result["betas"] = [float(beta) for beta in betas]
+    return result
 
 
 def _losses(options: Options, notes: list[str]) -> list[dict[str, Any]]:
@@ -168,9 +179,40 @@ def _losses(options: Options, notes: list[str]) -> list[dict[str, Any]]:
             term["options"] = {"epsilon": float(epsilon) ** 0.5}  # theirs is the square
         options.take(f"train.{section}.reduction")
         losses.append(term)
-    for section in ("perceptual_opt", "gan_opt"):
-        if options.take(f"train.{section}") is not None:
-            notes.append(f"train.{section} is left out: see the losses in the run file's schema")
+    if options.take("train.perceptual_opt") is not None:
+        notes.append(
+            "train.perceptual_opt is left out: add {name: perceptual} to losses, with the file of VGG-19's weights"
+        )
     if not losses:
         notes.append("no loss was carried over; l1 is put in")
     return losses or [{"name": "l1"}]
+
+
+def _gan(options: Options, notes: list[str], schedule: str) -> dict[str, Any] | None:
+    """The discriminator, if there is one that we have too."""
+    network, kind = options.take("network_d.type"), options.take("train.gan_opt.gan_type")
+    wanted = options.take("train.gan_opt") is not None
+    rates = _named_optimiser(options, "train.optim_d")
+    if not wanted:
+        return None
+    if network != "UNetDiscriminatorSN" or kind not in get_args(Kind):
+        notes.append(
+            f"train.gan_opt is left out: network_d {network} with gan_type {kind} is none of ours; see gan in the run "
+            "file's schema"
+        )
+        return None
+    if schedule != "constant":
+        notes.append(f"gan.optimiser has a constant learning rate, not the model's {schedule}")
+    sizes = {"channels": int(options.take("network_d.num_feat", 64))}
+    if options.take("network_d.skip_connection") is False:
+        sizes["skip"] = False
+    options.take("network_d.num_in_ch")
+    gan: dict[str, Any] = {"discriminator": {"name": "unet", "options": sizes}, "kind": kind}
+    gan["weight"] = float(options.take("train.gan_opt.loss_weight", 1))
+    gan["optimiser"] = {**rates, "warmup": 0, "schedule": "constant"}
+    if initial := options.take("path.pretrain_network_d"):
+        gan["initial"] = str(initial)
+    for key, idle in (("net_d_iters", 1), ("net_d_init_iters", 0)):
+        if (value := options.take(f"train.{key}")) not in (None, idle):
+            notes.append(f"train.{key}: {value} is not carried over: both learn in every step")
+    return gan

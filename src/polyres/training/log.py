@@ -14,6 +14,9 @@ from polyres.training.trackers import Trackers
 
 _COLUMNS = ["step", "loss", "lr", "gradient", "steps_per_second", "wait"]
 
+#: With a discriminator: what it adds to the loss, and its own.
+_GAN_COLUMNS = ["adversarial", "discriminator"]
+
 
 class RunLog:
     """Appends to ``log.jsonl``, ``steps.csv`` and TensorBoard event files in the run's folder.
@@ -28,8 +31,9 @@ class RunLog:
         self._lines = _opened(folder / "log.jsonl", step)
         self._table = _opened(folder / "steps.csv", step)
         self._rows = csv.writer(self._table)
+        self._more = [] if config.gan is None else _GAN_COLUMNS
         if not self._table.tell():
-            self._rows.writerow(_COLUMNS)
+            self._rows.writerow([*_COLUMNS, *self._more])
         self._board = _tensorboard(folder)
         self._trackers = Trackers(config) if config.trackers else None
         self._seconds = self._wait = 0.0
@@ -53,9 +57,10 @@ class RunLog:
             "wait": self._wait / max(self._seconds, 1e-9),
         }
         self._seconds, self._wait, self._steps = 0.0, 0.0, 0
-        self._rows.writerow([report.step, *(f"{value:.6g}" for value in values.values())])
+        more = [f"{report.more[name]:.6g}" if name in report.more else "" for name in self._more]
+        self._rows.writerow([report.step, *(f"{value:.6g}" for value in values.values()), *more])
         self._table.flush()
-        self._write(report.step, "train", values)
+        self._write(report.step, "train", {**values, **report.more})
 
     def validation(self, step: int, psnr: dict[str, float]) -> None:
         """One line for a validation: PSNR in dB by scale."""

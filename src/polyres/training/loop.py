@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from polyres.data.crops import Batch, Batches
 from polyres.deploy.devices import has_fast_bfloat16
 from polyres.layers.layout import channels_last
-from polyres.losses import LOSSES, Loss
 from polyres.model import SRModel
+from polyres.training.adversary import Adversary
 from polyres.training.average import average_into, averaged_copy
-from polyres.training.config import LossConfig, RunConfig
+from polyres.training.config import RunConfig
 from polyres.training.guard import Fault, Guard, fault_in, fault_in_weights
+from polyres.training.objective import Terms, make_losses, outputs, weighted_sum
 from polyres.training.optimiser import make_optimiser
 from polyres.training.processes import Processes
 from polyres.training.schedule import learning_rate, set_learning_rate
 from polyres.training.state import StepReport, TrainingState
 
-Terms = Sequence[tuple[float, Loss]]
 OnStep = Callable[[TrainingState, StepReport], None]
 
 
@@ -33,7 +33,8 @@ def begin(model: SRModel, config: RunConfig) -> TrainingState:
     channels_last(model.to(config.device)).train()
     if config.compile:
         model.encoder.compile()  # in place: the names of the weights stay
-    return TrainingState(model, averaged_copy(model), make_optimiser(model, config.optimiser))
+    adversary = None if config.gan is None else Adversary(config.gan, config.seed, config.device)
+    return TrainingState(model, averaged_copy(model), make_optimiser(model, config.optimiser), adversary)
 
 
 def train(
@@ -63,16 +64,18 @@ def train(
         TrainingError: too many steps were rejected; the average has taken in none of them.
     """
     state, processes = state or begin(model, config), processes or Processes()
-    terms, parameters = make_losses(config.losses, config.device), list(model.parameters())
+    terms = make_losses(config.losses, config.device)
     guard = Guard(config.guard, state, config.save_every, on_fault)
     while state.step < config.steps:
         began = time.perf_counter()
         set_learning_rate(state.optimiser, lr := learning_rate(state.step, config.steps, config.optimiser))
         drawn, wait = draw(batches, state.step, processes.share(config.accumulate))
-        loss = processes.sum(accumulate_gradients(state, drawn, terms, config, processes))
-        processes.sum_gradients(parameters)
-        gradient = gradient_norm(parameters)
-        fault = fault_in(loss, gradient, (t for b in drawn for t in tensors(b, config.device)), model)
+        parts = accumulate_gradients(state, drawn, terms, config, processes)
+        values = {name: processes.sum(part) for name, part in parts.items()}
+        for summed in state.trained:
+            processes.sum_gradients(list(summed.parameters()))
+        gradient = gradient_norm(model.parameters())
+        fault = fault_in_step(state, values, gradient, (t for b in drawn for t in tensors(b, config.device)))
         if fault is not None:
             guard.reject(Fault(state.step + 1, fault, drawn), weights_changed=False)
         else:
@@ -81,8 +84,8 @@ def train(
         if fault is None:
             guard.passed()
         if on_step is not None:
-            seconds = time.perf_counter() - began
-            on_step(state, StepReport(state.step, loss, lr, gradient, seconds, wait, fault))
+            loss, seconds = values.pop("loss"), time.perf_counter() - began
+            on_step(state, StepReport(state.step, loss, lr, gradient, seconds, wait, fault, values))
     return state.average.eval()
 
 
@@ -94,20 +97,33 @@ def draw(batches: Batches, step: int, micros: int) -> tuple[list[Batch], float]:
 
 def accumulate_gradients(
     state: TrainingState, drawn: Sequence[Batch], terms: Terms, config: RunConfig, processes: Processes
-) -> float:
-    """Leave this process's part of the mean gradient in the parameters; its part of the mean loss."""
+) -> dict[str, float]:
+    """Leave this process's part of the mean gradients in the parameters; its part of each mean loss, by name.
+
+    With a discriminator the loss includes what it tells the model (``adversarial``), and there is its own loss.
+    """
     state.optimiser.zero_grad(set_to_none=True)
-    loss = 0.0
+    adversary, sums = state.active_adversary, {"loss": 0.0}
+    if adversary is not None:
+        adversary.optimiser.zero_grad(set_to_none=True)
+        sums.update(adversarial=0.0, discriminator=0.0)
     for micro, batch in enumerate(drawn):
         place = micro * processes.world + processes.rank
         seed_randomness(config, state.step, place)
         low, high = tensors(batch, config.device)
         with autocast(config):
-            output = state.model(low, batch.scale)
-        value = torch.stack([weight * term(output.float(), high) for weight, term in terms]).sum()
+            output, base = outputs(state.model, low, batch.scale, terms)
+        output = output.float()
+        value = weighted_sum(terms, output, high, base.float())
+        if adversary is not None:
+            judged = adversary.judge(output)
+            value = value + judged
+            sums["adversarial"] += float(judged.detach()) / config.accumulate
         (value / config.accumulate).backward()
-        loss += float(value.detach()) / config.accumulate
-    return loss
+        sums["loss"] += float(value.detach()) / config.accumulate
+        if adversary is not None:
+            sums["discriminator"] += adversary.learn(output, high, 1 / config.accumulate)
+    return sums
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
@@ -116,15 +132,34 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
     return float(torch.linalg.vector_norm(torch.stack(norms)))
 
 
+def fault_in_step(
+    state: TrainingState, values: Mapping[str, float], gradient: float, inputs: Iterable[Tensor]
+) -> str | None:
+    """What is not finite, in the model's half of a step or in the discriminator's, before weights change; or None."""
+    fault, adversary = fault_in(values["loss"], gradient, inputs, state.model), state.active_adversary
+    if fault is not None or adversary is None:
+        return fault
+    network = adversary.network
+    return theirs(fault_in(values["discriminator"], gradient_norm(network.parameters()), (), network))
+
+
+def theirs(fault: str | None) -> str | None:
+    """``fault`` with the discriminator named as the place of it."""
+    return None if fault is None else f"{fault} of the discriminator"
+
+
 def change_weights(
     state: TrainingState, config: RunConfig, guard: Guard, drawn: Sequence[Batch]
 ) -> str | None:
-    """One step of the optimiser and of the average, unless a weight is not finite after it: which one, then."""
+    """One step of the optimisers and of the average, unless a weight is not finite after it: which one, then."""
     state.whole = False
     if config.optimiser.clip is not None:
         nn.utils.clip_grad_norm_(state.model.parameters(), config.optimiser.clip)
     state.optimiser.step()
-    fault = fault_in_weights(state.model)
+    fault, adversary = fault_in_weights(state.model), state.active_adversary
+    if adversary is not None:
+        adversary.step(state.step, config.steps)
+        fault = fault or theirs(fault_in_weights(adversary.network))
     if fault is not None:
         guard.reject(Fault(state.step + 1, fault, drawn), weights_changed=True)
         return fault
@@ -140,15 +175,6 @@ def seed_randomness(config: RunConfig, step: int, place: int) -> None:
     )  # torch.manual_seed queues calls for a GPU that may not be there
     if torch.device(config.device).type == "cuda":
         torch.cuda.manual_seed(seed)
-
-
-def make_losses(configs: Iterable[LossConfig], device: str = "cpu") -> list[tuple[float, Loss]]:
-    """(weight, loss) of each term; those that are networks are moved to ``device``."""
-    terms = [(term.weight, LOSSES.make(term.name, **term.options)) for term in configs]
-    for _, loss in terms:
-        if isinstance(loss, nn.Module):
-            loss.to(device)
-    return terms
 
 
 def tensors(batch: Batch, device: str) -> tuple[Tensor, Tensor]:

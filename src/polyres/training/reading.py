@@ -14,10 +14,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from torch import nn
 
-from polyres.errors import ConfigError, PolyresError
-from polyres.model import ModelConfig, build
-from polyres.training.config import LossConfig, OptimiserConfig, RunConfig
-from polyres.training.loop import make_losses
+from polyres.errors import CheckpointError, ConfigError, PolyresError
+from polyres.losses import BaseLoss
+from polyres.model import ModelConfig, SRModel, build
+from polyres.training.adversary import make_discriminator
+from polyres.training.config import GanConfig, LossConfig, OptimiserConfig, RunConfig
+from polyres.training.objective import make_losses
 from polyres.training.optimiser import make_optimiser
 
 
@@ -32,7 +34,7 @@ def read_run(path: Path, with_files: bool = True) -> RunConfig:
         ConfigError: missing file, no YAML, or whatever else is wrong: all of it, with suggestions.
     """
     content = read_mapping(path)
-    problems = list(_typed(content)) + list(_made(content))
+    problems = list(_typed(content)) + list(_made(content, with_files))
     if with_files:
         problems += _missing(content)
     if problems:
@@ -103,52 +105,69 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
             yield from _sections(inner)
 
 
-def _made(content: Mapping[str, Any]) -> Iterator[str]:
+def _made(content: Mapping[str, Any], with_files: bool) -> Iterator[str]:
     """Parts that are well typed but cannot be made: names in no table, options that a part does not have.
 
-    Sections that are not well typed are left to :func:`_typed`.
+    Sections that are not well typed are left to :func:`_typed`, and files that losses read, unless ``with_files``, to
+    whoever has them.
     """
-    yield from _refused("model", lambda: _build_on_nothing(ModelConfig.model_validate(content.get("model"))))
-    yield from _refused(
-        "optimiser",
-        lambda: make_optimiser(
-            nn.Linear(1, 1), OptimiserConfig.model_validate(content.get("optimiser") or {})
-        ),
-    )
+    yield from _refused("model", lambda: _build_on_nothing(content.get("model")))
+    yield from _refused("optimiser", lambda: _make_optimiser(content.get("optimiser") or {}))
     terms = content.get("losses")
     for index, term in enumerate(terms if isinstance(terms, list) else []):
-        yield from _refused(f"losses.{index}", partial(_make_loss, term))
+        make = partial(_make_loss, term, content.get("model"))
+        yield from _refused(f"losses.{index}", make, with_files)
+    gan = content.get("gan")
+    if isinstance(gan, Mapping):
+        yield from _refused("gan.discriminator", lambda: _make_discriminator(gan))
+        yield from _refused("gan.optimiser", lambda: _make_optimiser(gan.get("optimiser") or {}))
 
 
-def _refused(place: str, make: Callable[[], object]) -> Iterator[str]:
-    """The error of ``make``, if it is one of ours."""
+def _refused(place: str, make: Callable[[], object], with_files: bool = True) -> Iterator[str]:
+    """The error of ``make``, if it is one of ours; about files that it reads only ``with_files``."""
     try:
         make()
     except ValidationError:
         return
     except PolyresError as error:
-        yield f"{place}: {error}"
+        if with_files or not isinstance(error, CheckpointError):
+            yield f"{place}: {error}"
 
 
-def _make_loss(term: object) -> object:
-    return make_losses([LossConfig.model_validate(term)])
+def _make_loss(term: object, model: object) -> None:
+    """Make a loss, and see that the model learns a base if the loss judges one."""
+    ((_, loss),) = make_losses([LossConfig.model_validate(term)])
+    if isinstance(loss, BaseLoss) and not _build_on_nothing(model).upsampler.learns_base:
+        raise ConfigError(
+            "it judges the base that igconv+ (base: sample) learns; this model's upsampler learns none"
+        )
 
 
-def _build_on_nothing(config: ModelConfig) -> None:
-    """Build without memory for weights."""
+def _make_optimiser(section: object) -> None:
+    make_optimiser(nn.Linear(1, 1), OptimiserConfig.model_validate(section))
+
+
+def _make_discriminator(section: Mapping[str, Any]) -> None:
     with torch.device("meta"):
-        build(config)
+        make_discriminator(GanConfig.model_validate({**section, "optimiser": {}}))
+
+
+def _build_on_nothing(section: object) -> SRModel:
+    """The model without memory for weights."""
+    with torch.device("meta"):
+        return build(ModelConfig.model_validate(section))
 
 
 def _missing(content: Mapping[str, Any]) -> list[str]:
     """Folders and files that are not there."""
-    data, initial = content.get("data"), content.get("initial")
+    data, initial, gan = (content.get(key) for key in ("data", "initial", "gan"))
     named: list[tuple[str, object]] = []
     for key in ("train", "validation"):
         folders = data.get(key) if isinstance(data, dict) else None
         named += [(f"data.{key}", place) for place in (folders if isinstance(folders, list) else [])]
     parts = initial.items() if isinstance(initial, dict) else [("", initial)]
     named += [(f"initial.{part}".rstrip("."), place) for part, place in parts]
+    named += [("gan.initial", gan.get("initial") if isinstance(gan, dict) else None)]
     return [
         f"{key}: there is nothing at {place}{_nearby(Path(place))}"
         for key, place in named

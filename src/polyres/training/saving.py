@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import platform
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,12 @@ class RunFolder:
         return {**versions, "pictures": self.fingerprint}
 
     def save(self, state: TrainingState) -> None:
-        """A checkpoint, and the averaged model as ``model.safetensors``."""
+        """A checkpoint, the averaged model as ``model.safetensors``, and the discriminator if there is one."""
         content = {**state.state_dict(), "run": identity(self._config, self.fingerprint)}
         save_checkpoint(self.path, content, self._config.keep)
         save(state.average, self.path / "model.safetensors", self._card(state))
+        if state.adversary is not None:
+            state.adversary.save(self.path / "discriminator.safetensors")
 
     def save_best(self, state: TrainingState) -> None:
         """The averaged model as ``best.safetensors``."""
@@ -77,12 +80,20 @@ class RunFolder:
             training=(
                 f"{state.step} of {config.steps} steps of {config.accumulate} x {data.batch} crops of {data.patch} LR "
                 f"pixels, {config.optimiser.name} {config.optimiser.lr:g} with {config.optimiser.schedule}, "
-                + " + ".join(f"{term.weight:g} {term.name}" for term in config.losses)
+                + " + ".join(_terms(config))
                 + f", average {config.ema:g}"
             ),
             scales=tuple(str(scale) for scale in data.exact_scales),
             run={"config": json.loads(config.model_dump_json()), **self.provenance()},
         )
+
+
+def _terms(config: RunConfig) -> Iterator[str]:
+    """``"1 l1"`` for each term of the loss, the discriminator's last."""
+    for term in config.losses:
+        yield f"{term.weight:g} {term.name}"
+    if config.gan is not None:
+        yield f"{config.gan.weight:g} {config.gan.kind} GAN ({config.gan.discriminator.name})"
 
 
 def dump_batches(folder: Path, fault: Fault, rank: int = 0) -> None:

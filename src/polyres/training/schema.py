@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polyres.data.degradations import DEGRADATIONS
+from polyres.discriminators import DISCRIMINATORS
 from polyres.encoders import ENCODERS
 from polyres.losses import LOSSES
 from polyres.training.config import RunConfig
@@ -42,6 +43,12 @@ def schema() -> dict[str, Any]:
     parts = content["$defs"]
     parts["ModelConfig"]["properties"]["encoder"] = _named(parts, "encoder", ENCODERS)
     parts["ModelConfig"]["properties"]["upsampler"] = _named(parts, "upsampler", UPSAMPLERS)
+    judge = parts["GanConfig"]["properties"]["discriminator"]
+    del judge["$ref"]
+    parts["GanConfig"]["properties"]["discriminator"] = {
+        **_named(parts, "discriminator", DISCRIMINATORS),
+        **judge,
+    }
     parts["LossConfig"]["properties"]["name"]["enum"] = list(LOSSES)
     parts["DegradationConfig"]["properties"]["name"]["enum"] = list(DEGRADATIONS)
     parts["ScaleRange"] = ScaleRange.model_json_schema()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import nn
 from torch.optim import Optimizer
 
 from polyres.model import SRModel
+from polyres.training.adversary import Adversary
 
 
 @dataclass
@@ -20,6 +23,7 @@ class TrainingState:
         model: what is trained.
         average: its running average.
         optimiser: of the model.
+        adversary: the discriminator, if the run has one.
         step: steps done.
         best: highest mean PSNR of a validation, in dB.
         rejected: steps of late whose numbers were not finite.
@@ -29,27 +33,48 @@ class TrainingState:
     model: SRModel
     average: SRModel
     optimiser: Optimizer
+    adversary: Adversary | None = None
     step: int = 0
     best: float = float("-inf")
     rejected: list[int] = field(default_factory=list)
     whole: bool = True
 
+    @property
+    def active_adversary(self) -> Adversary | None:
+        """The discriminator, from the step on at which it begins."""
+        adversary = self.adversary
+        return adversary if adversary is not None and self.step >= adversary.config.start else None
+
+    @property
+    def trained(self) -> list[nn.Module]:
+        """The networks whose weights the step changes."""
+        adversary = self.active_adversary
+        return [self.model] if adversary is None else [self.model, adversary.network]
+
+    @property
+    def parts(self) -> dict[str, SRModel | Optimizer | Adversary]:
+        """What has a state of its own, by name."""
+        parts: dict[str, SRModel | Optimizer | Adversary] = {
+            "model": self.model,
+            "average": self.average,
+            "optimiser": self.optimiser,
+        }
+        return parts if self.adversary is None else {**parts, "adversary": self.adversary}
+
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on exactly."""
         return {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            **{name: part.state_dict() for name, part in self.parts.items()},
             "step": self.step,
             "best": self.best,
             "rejected": self.rejected,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        """Go on from what :meth:`state_dict` gave; a discriminator that it does not know begins afresh."""
+        for name, part in self.parts.items():
+            if name != "adversary" or name in state:
+                part.load_state_dict(state[name])
         self.step, self.best, self.rejected = state["step"], state["best"], list(state["rejected"])
 
 
@@ -65,6 +90,8 @@ class StepReport:
         seconds: that the step took.
         wait: of these, seconds spent waiting for crops.
         fault: what was not finite, if the step was rejected.
+        more: with a discriminator, ``adversarial``, the part of the loss that comes from it, and ``discriminator``, its
+            own loss.
     """
 
     step: int
@@ -74,3 +101,4 @@ class StepReport:
     seconds: float = 0.0
     wait: float = 0.0
     fault: str | None = None
+    more: Mapping[str, float] = field(default_factory=dict)

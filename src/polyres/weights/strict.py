@@ -10,7 +10,7 @@ from threading import get_ident
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from polyres.errors import CheckpointError
@@ -22,7 +22,7 @@ _MODEST = 1 << 16
 _PROPORTION = 256
 
 
-def load_strictly(model: SRModel, tensors: Mapping[str, Tensor], path: Path) -> None:
+def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copy ``tensors`` into ``model``; every key must be there with its shape, and no other.
 
     Raises:
