@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,9 @@ from torch import Tensor, nn
 
 import polyres
 from polyres.deploy import accelerate
+from polyres.deploy.accelerate import describe_acceleration
+from polyres.encoders.krgn import ENTRIES as KRGN_PRESETS
+from polyres.errors import UsageError
 from polyres.layers import native
 from polyres.layers.native import Branch, Chain, Dense, Kernels, binding, compiling
 
@@ -147,16 +152,100 @@ def test_dense_convolutions_are_torchs(
     )
 
 
+def ends(
+    kernels: Kernels, channels: int, narrow: int, groups: int
+) -> tuple[list[Dense], Dense, list, Tensor]:
+    """Sides and gather as kernels, and the weights and biases that torch needs for the same."""
+    sizes = [1] * groups + [3]
+    sides = [
+        (random(narrow, channels, n, n) / (channels * n * n) ** 0.5, random(narrow + i)[:narrow])
+        for i, n in enumerate(sizes)
+    ]
+    chunk = kernels.chunks(narrow) * kernels.lanes
+    weight = random(channels, len(sizes), narrow, 1, 1) / (len(sizes) * narrow) ** 0.5
+    padded = F.pad(weight, (0, 0, 0, 0, 0, chunk - narrow)).flatten(1, 2)
+    gather = Dense(kernels, padded, random(channels), 0.2)
+    return [Dense(kernels, *side, 0.1) for side in sides], gather, sides, weight.flatten(1, 2)
+
+
+@pytest.mark.parametrize("size", [*SIZES, (2, 40, 33)])
+@pytest.mark.parametrize(("channels", "narrow", "groups"), [(2, 1, 1), (20, 10, 2), (64, 32, 3), (34, 17, 1)])
+def test_ends_of_blocks_are_torchs(
+    size: tuple[int, int, int], channels: int, narrow: int, groups: int, kernels: Kernels
+) -> None:
+    images, height, width = size
+    sides, gather, raw, weight = ends(kernels, channels, narrow, groups)
+    stages = [random(images, channels, height, width) + i for i in range(groups + 1)]
+    kept = [
+        F.leaky_relu(F.conv2d(stage, *side, padding=side[0].shape[-1] // 2), 0.1)
+        for stage, side in zip(stages, raw, strict=True)
+    ]
+    expected = F.leaky_relu(F.conv2d(torch.cat(kept, 1), weight, random(channels)), 0.2)
+    blocked = [kernels.blocked(stage) for stage in stages]
+    layers = [side.layer() for side in sides]
+    out = torch.full_like(blocked[0], torch.nan)
+    moments = kernels.end_of_block(blocked, layers, gather.layer(), out)
+    torch.testing.assert_close(kernels.unblocked(out, channels), expected, rtol=1e-5, atol=1e-5)
+    for values, measured in zip(moments, torch.var_mean(expected, (2, 3), correction=0)[::-1], strict=True):
+        torch.testing.assert_close(values[:, :channels, 0, 0], measured, rtol=1e-4, atol=1e-5)
+        assert not values[:, channels:].any()
+    kernels.end_of_block(blocked, layers, gather.layer(), blocked[0])
+    assert torch.equal(blocked[0], out)
+
+
 @pytest.mark.parametrize("size", [*SIZES, (1, 40, 33)])
-def test_moments_are_exact_far_from_zero(size: tuple[int, int, int], kernels: Kernels) -> None:
+def test_moments_are_exact_far_from_zero(
+    size: tuple[int, int, int], kernels: Kernels, threads: object
+) -> None:
     images, height, width = size
     features = random(images, 20, height, width) + 1000
-    mean, variance = (values[:, :20, 0, 0] for values in kernels.moments(kernels.blocked(features)))
+    blocked = kernels.blocked(features)
+    same = torch.eye(20)[..., None, None]
+    through = Dense(
+        kernels, F.pad(same, (0, 0, 0, 0, 0, blocked.shape[1] * kernels.lanes - 20)), torch.zeros(20)
+    )
+    side = Dense(kernels, same, torch.zeros(20))
+    found = []
+    for count in (1, 3):
+        threads(count)  # type: ignore[operator]
+        out = torch.empty_like(blocked)
+        found.append(kernels.end_of_block([blocked], [side.layer()], through.layer(), out))
+    mean, variance = (values[:, :20, 0, 0] for values in found[0])
     expected = features.double()
     torch.testing.assert_close(mean.double(), expected.mean(dim=(2, 3)), rtol=1e-6, atol=0)
     torch.testing.assert_close(
         variance.double(), expected.var(dim=(2, 3), unbiased=False), rtol=1e-4, atol=1e-6
     )
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("accumulate", [True, False])
+def test_blocks_are_added_and_gathered(
+    size: tuple[int, int, int], accumulate: bool, kernels: Kernels
+) -> None:
+    images, height, width = size
+    to, features, total = (random(images, 20, height, width) + i for i in range(3))
+    weight, bias, factors = random(20, 20, 1, 1), random(20), random(images, 20, 1, 1)
+    blocked, result = kernels.blocked(to), kernels.blocked(total)
+    padded = F.pad(factors, (0, 0, 0, 0, 0, blocked.shape[1] * kernels.lanes - 20))
+    layer = Dense(kernels, weight, bias, 0.1)
+    kernels.add_block(blocked, kernels.blocked(features), padded, layer.layer(), result, accumulate)
+    expected = to + factors * features
+    torch.testing.assert_close(kernels.unblocked(blocked, 20), expected)
+    gathered = F.leaky_relu(F.conv2d(expected, weight, bias) + (total if accumulate else 0), 0.1)
+    torch.testing.assert_close(kernels.unblocked(result, 20), gathered, rtol=1e-5, atol=1e-5)
+
+
+def test_kernels_refuse_sizes_that_they_are_not_made_for(kernels: Kernels) -> None:
+    blocked = kernels.blocked(random(1, 4, 3, 3))
+    even, wide = (Dense(kernels, random(4, 4, n, n), torch.zeros(4)).layer() for n in (2, 3))
+    with pytest.raises(ValueError, match="not made for"):
+        kernels.convolution(blocked, torch.empty_like(blocked), even)
+    with pytest.raises(ValueError, match="not made for"):
+        kernels.end_of_block([blocked] * 2, [wide, wide], wide, torch.empty_like(blocked))
+    with pytest.raises(ValueError, match="not made for"):
+        kernels.add_block(blocked, blocked, torch.ones(16), wide, torch.empty_like(blocked), False)
 
 
 def test_not_a_number_is_not_hidden(kernels: Kernels) -> None:
@@ -224,6 +313,55 @@ def test_released_weights_give_the_same_picture(kernels: Kernels, shared: Path) 
 def test_networks_without_a_native_form_stay_as_they_are(options: dict) -> None:
     fused = network(**options)
     assert accelerate(fused) is fused
+
+
+@pytest.mark.parametrize("preset", [entry.name for entry in KRGN_PRESETS])
+@pytest.mark.parametrize("channels", [2, 6, 18, 50])
+def test_presets_of_any_width_give_the_same_picture(preset: str, channels: int, kernels: Kernels) -> None:
+    options = {"channels": channels, "groups": channels // 2, "reduction": 2}
+    figure = {"pointwise_groups": 1} if preset == "krgn-figure" else {}
+    fused = network(preset, **options, **figure)
+    image = random(1, 3, 13, 27).sigmoid()
+    faster = accelerate(fused)
+    assert (faster is fused) == bool(figure)
+    with torch.inference_mode():
+        torch.testing.assert_close(faster(image), fused(image), rtol=0, atol=2e-5)
+
+
+def test_threads_may_share_a_network(kernels: Kernels) -> None:
+    faster = accelerate(network())
+    images = [random(1, 3, 9 + i, 14).sigmoid() for i in range(8)]
+
+    def run(image: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return faster(image)
+
+    expected = [run(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            assert all(map(torch.equal, pool.map(run, images), expected))
+
+
+def test_copies_of_a_network_compute_the_same(kernels: Kernels) -> None:
+    faster = accelerate(network())
+    image = random(1, 3, 6, 7).sigmoid()
+    with torch.inference_mode():
+        expected = faster(image)
+        copied = copy.deepcopy(faster)
+        del faster
+        assert torch.equal(copied(image), expected)
+
+
+def test_networks_elsewhere_than_on_a_cpu_stay_as_they_are() -> None:
+    fused = network().to("meta")
+    assert accelerate(fused) is fused
+    assert describe_acceleration(fused, fused) == "without native kernels: they are for CPUs"
+
+
+def test_images_elsewhere_than_on_a_cpu_are_refused(kernels: Kernels) -> None:
+    faster = accelerate(network())
+    with pytest.raises(UsageError, match="image is on meta"):
+        faster.encoder(torch.empty(1, 3, 4, 4, device="meta"))
 
 
 def test_autocast_does_not_reach_native_kernels(kernels: Kernels) -> None:

@@ -33,11 +33,14 @@ def accelerate(fused: FusedModel) -> FusedModel:
         fused: from :func:`polyres.fuse`; left as it is.
 
     Returns:
-        A new model that shares the upsampler; ``fused`` itself if its encoder has no native form, or this machine no
-        C compiler.
+        A new model that shares the upsampler; ``fused`` itself if its encoder has no native form or is not on a CPU,
+        or this machine has no C compiler.
     """
     encoder = fused.encoder
-    if not (isinstance(encoder, Accelerable) and encoder.has_native_form and (compiled := kernels())):
+    if not (isinstance(encoder, Accelerable) and encoder.has_native_form and _is_on_cpu(encoder)):
+        return fused
+    compiled = kernels()
+    if compiled is None:
         return fused
     faster = copy.copy(fused)
     faster._modules = {**fused._modules, "encoder": encoder.accelerated(compiled).eval()}
@@ -54,5 +57,10 @@ def describe_acceleration(fused: FusedModel, accelerated: FusedModel) -> str:
     if not has_native_form(fused.encoder):
         return ""
     if accelerated is fused:
-        return f"without native kernels: {why_none()}"
+        reason = why_none() if _is_on_cpu(fused.encoder) else "they are for CPUs"
+        return f"without native kernels: {reason}"
     return "encoder by native kernels in float32"
+
+
+def _is_on_cpu(encoder: Encoder) -> bool:
+    return all(parameter.device.type == "cpu" for parameter in encoder.parameters())

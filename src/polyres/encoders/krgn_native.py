@@ -1,12 +1,13 @@
 """KRGN by native kernels: a fused network's features on a CPU, several times faster than by torch.
 
 torch's grouped convolutions of two channels a group run at a tenth of the machine's speed, and each activation, sum
-and concatenation passes over main memory again. Here a group of pairs is one pass, side paths are written where they
-will be gathered, and the blocks' outputs are gathered as they are made.
+and concatenation passes over main memory again. Here a group of pairs is one pass; so is the end of a block, whose side
+paths never reach main memory; and blocks' outputs are gathered as they are made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
+from polyres.errors import UsageError
 from polyres.layers import native
 from polyres.layers.contrast_attention import ContrastAttention
 from polyres.layers.native import Chain, Dense, Kernels, bias_of
@@ -68,7 +70,7 @@ def can_run(encoder: KRGN) -> bool:
 
 
 class NativeBlock:
-    """A :class:`polyres.encoders.krgn.Block` that changes its input into its output.
+    """A :class:`polyres.encoders.krgn.Block` but for its last sum.
 
     Args:
         kernels: that compute it.
@@ -82,38 +84,41 @@ class NativeBlock:
         self.chains = [_chain(kernels, group) for group in groups_of(block)]
         convs = [*block.sides, block.last_side]
         self.sides = [side(conv, act) for conv, act in zip(convs, block.activations, strict=True)]
-        self.narrow = block.last_side.out_channels
+        narrow = block.last_side.out_channels
         # Sides are gathered from chunks of their own: lanes that none of them fills have no weight.
-        chunk = kernels.chunks(self.narrow) * kernels.lanes
-        weight = block.gather.weight.detach().unflatten(1, (len(convs), self.narrow))
-        padded = F.pad(weight, (0, 0, 0, 0, 0, chunk - self.narrow)).flatten(1, 2)
+        chunk = kernels.chunks(narrow) * kernels.lanes
+        weight = block.gather.weight.detach().unflatten(1, (len(convs), narrow))
+        padded = F.pad(weight, (0, 0, 0, 0, 0, chunk - narrow)).flatten(1, 2)
         self.gather = Dense(kernels, padded, bias_of(block.gather), float(slopes_of(block.gathered, 1)))
         self.attention = block.attention
         self.channels = block.gather.out_channels
 
     def __call__(
-        self, kernels: Kernels, features: Tensor, scratch: tuple[Tensor, Tensor], kept: Tensor
-    ) -> None:
-        """Change ``features``; ``scratch`` is like them, ``kept`` has room for all sides."""
-        current, (free, other) = features, scratch
-        places = kept.unflatten(1, (len(self.sides), -1)).unbind(1)
-        for chain, side, place in zip(self.chains, self.sides, places, strict=False):
-            side(kernels, current, place)
-            chain(kernels, current, free)
-            current, free, other = free, other, free
-        self.sides[-1](kernels, current, places[-1])
-        self.gather(kernels, kept, free)
-        kernels.add_weighted(features, free, self._factors(kernels, free))
+        self, kernels: Kernels, features: Tensor, scratch: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """What is gathered from ``features``, in one of ``scratch``, and the factors it is weighted by.
 
-    def _factors(self, kernels: Kernels, gathered: Tensor) -> Tensor:
-        """What each lane of what is gathered is multiplied by."""
-        lanes = gathered.shape[1] * gathered.shape[4]
+        Args:
+            kernels: that compute it.
+            features: what goes into the block.
+            scratch: as many as there are groups, and two at least, like ``features``.
+        """
+        stages = [features, *scratch[: len(self.chains)]]
+        for chain, before, after in zip(self.chains, stages[:-1], stages[1:], strict=True):
+            chain(kernels, before, after)
+        # Of each pixel the sides are made before what they give is written: only the last looks around.
+        gathered = scratch[0] if len(self.chains) > 1 else scratch[1]
+        sides = [side.layer() for side in self.sides]
+        mean, variance = kernels.end_of_block(stages, sides, self.gather.layer(), gathered)
+        return gathered, self._factors(gathered, mean, variance)
+
+    def _factors(self, gathered: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """What each lane of ``gathered`` is multiplied by."""
         if not isinstance(self.attention, ContrastAttention):
-            return torch.ones(len(gathered), lanes, 1, 1)
-        mean, variance = (values[:, : self.channels] for values in kernels.moments(gathered))
+            return torch.ones_like(mean)
         with without_autocast(gathered):
-            factors = self.attention.factors(mean, variance)
-        return F.pad(factors, (0, 0, 0, 0, 0, lanes - self.channels))
+            factors = self.attention.factors(mean[:, : self.channels], variance[:, : self.channels])
+        return F.pad(factors, (0, 0, 0, 0, 0, mean.shape[1] - self.channels))
 
 
 def _chain(kernels: Kernels, group: Group) -> Chain:
@@ -153,24 +158,27 @@ class NativeKRGN(Encoder):
             raise RuntimeError(
                 f"this network was made for native kernels, and there are none: {native.why_none()}"
             )
+        if image.device.type != "cpu":
+            raise UsageError(
+                f"native kernels run on a CPU; the image is on {image.device}: use the fused network there"
+            )
         images, _, height, width = image.shape
         size = (images, kernels.chunks(self.out_channels), height, width, kernels.lanes)
-        shallow, total, free, other = (kernels.empty(*size) for _ in range(4))
-        kept = kernels.empty(images, self._kept(kernels), *size[2:])
+        shallow, total, *scratch = (kernels.empty(*size) for _ in range(self._room))
         self._head(kernels, kernels.blocked(image), shallow)
         current = kernels.empty(*size).copy_(shallow)
-        outputs = 0
         if self._gather_head:
             self._gather[0](kernels, shallow, total)
-            outputs = 1
-        for block in self._blocks:
-            block(kernels, current, (free, other), kept)
-            self._gather[outputs](kernels, current, total, accumulate=outputs > 0)
-            outputs += 1
+        for index, (block, part) in enumerate(
+            zip(self._blocks, self._gather[self._gather_head :], strict=True)
+        ):
+            gathered, factors = block(kernels, current, scratch)
+            accumulate = index > 0 or self._gather_head
+            kernels.add_block(current, gathered, factors, part.layer(), total, accumulate)
         self._tail(kernels, total, current, add=shallow)
         return kernels.unblocked(current, self.out_channels)
 
-    def _kept(self, kernels: Kernels) -> int:
-        """Chunks of all sides of a block."""
-        block = self._blocks[0]
-        return len(block.sides) * kernels.chunks(block.narrow)
+    @property
+    def _room(self) -> int:
+        """The head's features, what is gathered, and what the blocks need beside their input."""
+        return 2 + max(2, *(len(block.chains) for block in self._blocks))

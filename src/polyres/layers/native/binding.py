@@ -24,10 +24,32 @@ _SIGNATURES = {
     "polyres_vectors": [],
     "polyres_in_huge_pages": [_POINTER, ctypes.c_size_t],
     "polyres_pairs": [_POINTER] * 2 + [_LONG] * 4 + [_INT, _POINTER, _POINTER, _INT, _INT],
-    "polyres_convolution": [_POINTER] * 3 + [_LONG] * 7 + [_INT, _POINTER, _POINTER, _FLOAT, _INT, _INT],
-    "polyres_moments": [_POINTER, _LONG, _LONG, _POINTER, _POINTER, _INT],
-    "polyres_add_weighted": [_POINTER] * 3 + [_LONG, _LONG, _INT],
+    "polyres_convolution": [_POINTER] * 4 + [_LONG] * 3 + [_INT, _INT],
+    "polyres_end_of_block": [_POINTER] * 2 + [_INT] + [_POINTER] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
+    "polyres_add_block": [_POINTER] * 5 + [_LONG] * 3 + [_INT, _INT],
 }
+
+
+class Layer(ctypes.Structure):
+    """A dense convolution and its LeakyReLU as the kernels see it: of the tensors, only where they lie.
+
+    Attributes:
+        weights: see :mod:`polyres.layers.native.packing`.
+        bias: as many lanes as the chunks computed together have.
+        in_channels: of the input.
+        out_chunks: of the output.
+        size: of the kernel.
+        slope: of the LeakyReLU; 1 for none.
+    """
+
+    _fields_ = (
+        ("weights", _POINTER),
+        ("bias", _POINTER),
+        ("in_channels", _LONG),
+        ("out_chunks", _LONG),
+        ("size", _INT),
+        ("slope", _FLOAT),
+    )
 
 
 class Kernels:
@@ -86,53 +108,61 @@ class Kernels:
         self,
         features: Tensor,
         out: Tensor,
-        channels: int,
-        size: int,
-        weights: Tensor,
-        bias: Tensor,
-        slope: float,
+        layer: Layer,
         add: Tensor | None = None,
         accumulate: bool = False,
     ) -> None:
-        """``out = leaky(convolution [+ out]) [+ add]``.
-
-        Args:
-            features: blocked; what follows its chunks in memory may be something else.
-            out: likewise.
-            channels: of ``features``.
-            size: of the kernel.
-            weights: see :mod:`polyres.layers.native.packing`.
-            bias: as many lanes as the chunks computed together have.
-            slope: of the LeakyReLU; 1 for none.
-            add: contiguous, of the shape of ``out``.
-            accumulate: add what is in ``out`` before the LeakyReLU.
-        """
+        """``out = leaky(convolution [+ out]) [+ add]``, all of them contiguous and blocked."""
         images, _, height, width, _ = features.shape
         status = self._library.polyres_convolution(
-            features.data_ptr(), out.data_ptr(), None if add is None else add.data_ptr(), images, height, width,
-            channels, out.shape[1], features.stride(0), out.stride(0), size, weights.data_ptr(), bias.data_ptr(),
-            slope, accumulate, torch.get_num_threads(),
+            features.data_ptr(), out.data_ptr(), None if add is None else add.data_ptr(), ctypes.byref(layer),
+            images, height, width, accumulate, torch.get_num_threads(),
         )  # fmt: skip
         _check(status)
 
-    def moments(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each channel, each (N, chunks * lanes, 1, 1)."""
-        images, chunks, height, width, lanes = features.shape
-        mean, variance = torch.empty(2, images, chunks * lanes, 1, 1).unbind()
-        status = self._library.polyres_moments(
-            features.data_ptr(), images * chunks, height * width, mean.data_ptr(), variance.data_ptr(),
-            torch.get_num_threads(),
+    def end_of_block(
+        self, stages: Sequence[Tensor], sides: Sequence[Layer], gather: Layer, out: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``out = gather(every side of its stage)``, and the mean and variance of each channel of it.
+
+        Args:
+            stages: of one shape, blocked and contiguous.
+            sides: one a stage, all of as many chunks of output; all but the last are 1x1.
+            gather: 1x1, of all chunks of the sides.
+            out: any stage but the last, or memory of its own.
+
+        Returns:
+            Mean and variance, each (N, chunks * lanes, 1, 1).
+        """
+        images, _, height, width, _ = stages[0].shape
+        mean, variance = torch.empty(2, images, out.shape[1] * self.lanes, 1, 1).unbind()
+        status = self._library.polyres_end_of_block(
+            (_POINTER * len(stages))(*(stage.data_ptr() for stage in stages)), (Layer * len(sides))(*sides),
+            len(stages), ctypes.byref(gather), out.data_ptr(), images, height, width, mean.data_ptr(),
+            variance.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         _check(status)
         return mean, variance
 
-    def add_weighted(self, to: Tensor, features: Tensor, factors: Tensor) -> None:
-        """``to += factors * features``, ``factors`` (N, chunks * lanes, 1, 1)."""
-        images, chunks, height, width, _ = features.shape
-        self._library.polyres_add_weighted(
-            to.data_ptr(), features.data_ptr(), factors.contiguous().data_ptr(), images * chunks, height * width,
-            torch.get_num_threads(),
+    def add_block(
+        self, to: Tensor, features: Tensor, factors: Tensor, layer: Layer, total: Tensor, accumulate: bool
+    ) -> None:
+        """``to += factors * features``, then ``total = leaky(convolution of to [+ total])``.
+
+        Args:
+            to: contiguous and blocked, as ``features`` and ``total`` are.
+            features: of the shape of ``to``.
+            factors: (N, chunks * lanes, 1, 1).
+            layer: 1x1.
+            total: what the convolution is added to if ``accumulate``.
+            accumulate: whether it is.
+        """
+        images, _, height, width, _ = to.shape
+        status = self._library.polyres_add_block(
+            to.data_ptr(), features.data_ptr(), factors.contiguous().data_ptr(), ctypes.byref(layer), total.data_ptr(),
+            images, height, width, accumulate, torch.get_num_threads(),
         )  # fmt: skip
+        _check(status)
 
 
 def _check(status: int) -> None:

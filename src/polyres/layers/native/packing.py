@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polyres.layers.native.binding import Kernels
+from polyres.layers.native.binding import Kernels, Layer
 
 #: Pairs of a chain, and taps per axis of a dense convolution, at most.
 MOST_PAIRS, LARGEST = 16, 9
@@ -83,6 +83,7 @@ class Dense:
 
     def __init__(self, kernels: Kernels, weight: Tensor, bias: Tensor, slope: float = 1.0) -> None:
         self.channels, self.size, self.slope = weight.shape[1], weight.shape[2], slope
+        self.chunks = kernels.chunks(len(weight))
         block, lanes = kernels.vectors * kernels.lanes, kernels.lanes
         missing = -len(weight) % block
         padded = (
@@ -103,10 +104,12 @@ class Dense:
         accumulate: bool = False,
     ) -> None:
         """See :meth:`polyres.layers.native.binding.Kernels.convolution`."""
-        weights, bias = self.weights, self.bias
-        kernels.convolution(
-            features, out, self.channels, self.size, weights, bias, self.slope, add, accumulate
-        )
+        kernels.convolution(features, out, self.layer(), add, accumulate)
+
+    def layer(self) -> Layer:
+        """What the kernels are told; it holds only as long as this object does."""
+        weights, bias = self.weights.data_ptr(), self.bias.data_ptr()
+        return Layer(weights, bias, self.channels, self.chunks, self.size, self.slope)
 
 
 def bias_of(conv: nn.Conv2d) -> Tensor:

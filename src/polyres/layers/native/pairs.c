@@ -89,13 +89,15 @@ INLINE void pixels_of_pair(
     }
 }
 
+/* `ahead`: a row that will be needed soon, of the same width; it is fetched from main memory meanwhile. */
 static void row_of_pair(
-    const band *from, long row, const int *dilations, const float *kernel, float *out, long width
+    const band *from, long row, const int *dilations, const float *kernel, float *out, const float *ahead, long width
 ) {
     const float *rows[6];
     for (int i = 0; i < 6; i++) rows[i] = row_of(from, row + (i % 3 - 1) * dilations[i / 3]);
     for (long x = 0; x < width;) {
         const int step = width - x >= TWIN ? TWIN : 1;
+        for (int i = 0; i < step; i++) __builtin_prefetch(ahead + (x + i) * LANES, 0, 2);
         if (step == TWIN)
             pixels_of_pair(rows, dilations, kernel, out + x * LANES, TWIN);
         else
@@ -127,8 +129,9 @@ static void run_chain(const chain *job, band *bands, long item, long first, long
                 memset(result, 0, size * sizeof(float));
                 continue;
             }
+            const float *ahead = is_last ? result + size : in + (newest + 1) * size;
             row_of_pair(
-                &bands[pair], row, job->dilations + 2 * pair, kernels + pair * PAIR * LANES, result, job->width
+                &bands[pair], row, job->dilations + 2 * pair, kernels + pair * PAIR * LANES, result, ahead, job->width
             );
             if (is_last && job->skip)
                 for (long i = 0; i < size; i += LANES) store(result + i, load(result + i) + load(in + row * size + i));
