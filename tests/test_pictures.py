@@ -306,6 +306,13 @@ def test_files_that_are_no_pictures(tmp_path: Path, content: bytes, reason: str)
     one_line(error, str(path), reason)
 
 
+def test_a_broken_structure_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"II*\0garbage")
+    with pytest.raises(PictureError) as error:
+        read_picture(tmp_path / "a.tif")
+    one_line(error, "its structure is broken (")
+
+
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(PictureError) as error:
         read_picture(tmp_path / "none.png")

@@ -123,8 +123,16 @@ def _telling(name: str) -> Iterator[None]:
     except PolyresError:
         raise
     except Exception as error:  # a damaged file makes decoders raise anything, from OSError to IndexError
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PictureError(f"{name}: damaged, cut short, or of a kind that is not read: {reason}") from error
+        raise PictureError(
+            f"{name}: damaged, cut short, or of a kind that is not read: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What a decoder's error says, if that tells a person anything: a key that is missing does not."""
+    if isinstance(error, LookupError) or not str(error):
+        return f"its structure is broken ({type(error).__name__})"
+    return str(error).splitlines()[0]
 
 
 def decode_stream(stream: BinaryIO, limits: Limits) -> Picture:

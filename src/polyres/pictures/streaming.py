@@ -45,10 +45,11 @@ def write_bands(path: Path, bands: Iterator[Pixels], height: int, width: int, li
 
     Args:
         path: a TIFF or PNG by its suffix.
-        bands: (rows, ``width``, C) each, ``height`` rows together, of the depth of ``like``.
+        bands: (rows, ``width``, C) each, ``height`` rows together, of the depth of ``like``; the last channel is
+            opacity if ``like`` has any.
         height: rows.
         width: pixels a row.
-        like: what the colour profile and other metadata are taken from.
+        like: what the kind of pixels, the colour profile and other metadata are taken from.
 
     Raises:
         OutputError: another format, a file that cannot be written, or bands of other rows than ``height``.
@@ -58,12 +59,13 @@ def write_bands(path: Path, bands: Iterator[Pixels], height: int, width: int, li
     if target is None or target.name not in ("tiff", "png"):
         raise OutputError(f"{path}: only TIFF and PNG are written row by row; choose one of them")
     # Nothing of the size of the result is made for its metadata: all of its pixels are one.
-    shape = (height, width, like.pixels.shape[2])
-    empty = np.broadcast_to(np.zeros((), like.pixels.dtype), shape)
-    described = sized(Picture(empty, None, like.icc_profile, like.exif, like.xmp, like.iptc))
-    if target.name == "png" and empty.dtype.kind == "f":
-        described = described.at_depth(np.uint16)
-        bands = (to_depth(band, np.dtype(np.uint16)) for band in bands)
+    depth = like.pixels.dtype
+    if target.name == "png" and depth.kind == "f":
+        depth = np.dtype(np.uint16)
+        bands = (to_depth(band, depth) for band in bands)
+    empty = np.broadcast_to(np.zeros((), depth), (height, width, like.pixels.shape[2]))
+    alpha = None if like.alpha is None else empty[:, :, 0]
+    described = sized(Picture(empty, alpha, like.icc_profile, like.exif, like.xmp, like.iptc))
     with replacing(path) as stream:
         (_write_png if target.name == "png" else _write_tiff)(
             stream, _counted(bands, height, path), described
@@ -85,15 +87,18 @@ def _write_tiff(stream: BinaryIO, bands: Iterator[Pixels], like: Picture) -> Non
         import tifffile
     except ImportError:
         raise MissingExtraError("TIFF written row by row", "depth") from None
-    channels, size = like.pixels.shape[2], like.pixels.size * like.pixels.dtype.itemsize
+    channels = _channels(like)
+    shape = (like.height, like.width, channels) if channels > 1 else (like.height, like.width)
+    size = like.height * like.width * channels * like.pixels.dtype.itemsize
     with tifffile.TiffWriter(stream, bigtiff=size > BIG) as writer:
         writer.write(
             _tiles(bands),
-            shape=like.pixels.shape if channels > 1 else like.pixels.shape[:2],
+            shape=shape,
             dtype=like.pixels.dtype,
             tile=(_TILE, _TILE),
-            photometric="rgb" if channels > 1 else "minisblack",
+            photometric="minisblack" if like.is_grey else "rgb",
             planarconfig="contig" if channels > 1 else None,
+            extrasamples=None if like.alpha is None else ["unassalpha"],
             compression="zlib",
             predictor=True,
             iccprofile=like.icc_profile,
@@ -103,6 +108,11 @@ def _write_tiff(stream: BinaryIO, bands: Iterator[Pixels], like: Picture) -> Non
             **_resolution(like.exif),
         )
     add_tags(stream, like.exif, like.xmp, like.iptc)
+
+
+def _channels(like: Picture) -> int:
+    """Of colours and opacity together."""
+    return int(like.pixels.shape[2]) + (like.alpha is not None)
 
 
 def _resolution(exif: bytes | None) -> dict[str, Any]:
@@ -147,16 +157,16 @@ def _regrouped(bands: Iterator[Pixels], count: int) -> Iterator[Pixels]:
 def _write_png(stream: BinaryIO, bands: Iterator[Pixels], like: Picture) -> None:
     from polyres.pictures.writing import png_chunks
 
-    height, width, channels = like.pixels.shape
-    depth = 8 * like.pixels.dtype.itemsize
+    height, width, channels = like.height, like.width, _channels(like)
+    depth, kind = 8 * like.pixels.dtype.itemsize, {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     stream.write(b"\x89PNG\r\n\x1a\n")
-    _chunk(stream, b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0 if channels == 1 else 2, 0, 0, 0))
+    _chunk(stream, b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
     if like.icc_profile:
         _chunk(stream, b"iCCP", b"ICC Profile\0\0" + zlib.compress(like.icc_profile))
     if like.exif:
         _chunk(stream, b"eXIf", like.exif.removeprefix(b"Exif\0\0"))
-    for kind, content in png_chunks(like):
-        _chunk(stream, kind, content)
+    for name, content in png_chunks(like):
+        _chunk(stream, name, content)
     packer = zlib.compressobj(_LEVEL)
     above = np.zeros(width * channels * depth // 8, np.uint8)
     for band in _regrouped(bands, _TILE):

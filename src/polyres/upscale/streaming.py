@@ -1,4 +1,4 @@
-"""Large results: the memory they take is predicted, and they go to disk a row of tiles at a time."""
+"""Large results: the memory they take is predicted, and they go to disk in bands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from polyres.pictures import Picture, Pixels, format_of, to_depth
+from polyres.pictures import Picture, Pixels, bleed, format_of, to_depth
+from polyres.pictures.resample import resample_bands
 from polyres.pictures.streaming import can_stream, write_bands
 from polyres.scale import Scale
 from polyres.upscale.planning import Plan
@@ -21,6 +22,9 @@ STREAM_FROM = 256 * 2**20
 #: Bytes that a band of a streamed result has at most: tiles are made lower for it, where they may be.
 BAND = 128 * 2**20
 
+#: Rows of a result that are in use where bands are written: 256, as they come, filtered, and packed.
+_WRITTEN = 4 * 256
+
 #: Bytes a pixel that carrying colour under transparent pixels takes: floats at every size down to one pixel.
 _BLEEDING = 60
 
@@ -29,30 +33,58 @@ VERIFIED = 384
 
 
 def is_streamed(picture: Picture, work: Plan, target: Path) -> bool:
-    """Whether the result of ``picture`` goes to ``target`` a row of tiles at a time.
-
-    It does if it is large, its format allows it, and the network makes it as it is: transparency and a fixed
-    filter after the network need the whole result.
-    """
-    plain = work.model_scale is not None and work.resample_to is None and work.cut_from is None
+    """Whether the result of ``picture`` goes to ``target`` in bands: it is large, and its format allows it."""
     large = result_bytes(picture, work) >= STREAM_FROM
-    return plain and large and picture.alpha is None and can_stream(format_of(target))
+    return work.model_scale is not None and large and can_stream(format_of(target))
 
 
 def write_streamed(
     upscaler: Upscaler, picture: Picture, work: Plan, target: Path, on_progress: Progress = lambda done: None
 ) -> None:
-    """Enlarge ``picture`` into the file ``target``, holding one row of tiles of the result at a time.
+    """Enlarge ``picture`` into the file ``target``, holding a few bands of the result at a time.
 
     Raises:
         OutputError: ``target`` cannot be written; nothing half-written remains.
     """
     if work.model_scale is None:
         raise ValueError("a plan without the network is not streamed")
-    bands = _told(
-        _low(upscaler, picture, work).bands(picture.pixels, work.model_scale), work.height, on_progress
-    )
+    width, height = work.cut_from or (work.width, work.height)
+    made = work.model_scale.output_size(picture.height, picture.width)
+    bands = _low(upscaler, picture, work).bands(bleed(picture), work.model_scale)
+    bands = _told(bands, made[0], on_progress)
+    if work.resample_to is not None:
+        bands = resample_bands(bands, made[0], height, width)
+    if work.cut_from is not None:
+        bands = _cut(bands, *work.kept)
+    if picture.alpha is not None:
+        alpha = resample_bands(iter([picture.alpha]), picture.height, height, width, sharp=False)
+        bands = _joined(bands, _cut(alpha, *work.kept))
     write_bands(target, bands, work.height, work.width, picture)
+
+
+def _cut(bands: Iterator[Pixels], rows: slice, columns: slice) -> Iterator[Pixels]:
+    """The rows and columns that are kept. The bands below them are taken too, so that what makes them ends well."""
+    top = 0
+    for band in bands:
+        part = band[max(0, rows.start - top) : max(0, rows.stop - top), columns]
+        top += len(band)
+        if len(part):
+            yield part
+        del band, part
+
+
+def _joined(colours: Iterator[Pixels], alphas: Iterator[Pixels]) -> Iterator[Pixels]:
+    """Bands of colours, each with its opacity as the last channel."""
+    rest: Pixels | None = None
+    for band in colours:
+        parts, missing = [], len(band)
+        while missing:
+            alpha = next(alphas) if rest is None else rest
+            parts.append(alpha[:missing])
+            rest = alpha[missing:] if len(alpha) > missing else None
+            missing -= len(parts[-1])
+        yield np.dstack((band, np.concatenate(parts)))
+        del band
 
 
 def result_bytes(picture: Picture, work: Plan) -> int:
@@ -68,7 +100,7 @@ def predicted_peak(upscaler: Upscaler, picture: Picture, work: Plan, streamed: b
     """
     source = _bytes(picture, picture.width, picture.height)
     if streamed and work.model_scale is not None:
-        return int(source + sum(_network(_low(upscaler, picture, work), picture, work.model_scale)))
+        return int(source + _streaming(upscaler, picture, work, work.model_scale))
     rows, columns = picture.height, picture.width
     steps, windows = [_bleeding(picture)], 0.0
     if work.model_scale is not None:
@@ -114,6 +146,16 @@ def _bytes(picture: Picture, width: int, height: int) -> int:
     return int(width * height * channels * picture.pixels.dtype.itemsize)
 
 
+def _streaming(upscaler: Upscaler, picture: Picture, work: Plan, scale: Scale) -> float:
+    """Bytes for a result that goes to disk in bands: the network's, and what is made of them before the next."""
+    band, windows = _network(_low(upscaler, picture, work), picture, scale)
+    if work.resample_to is not None:
+        band *= 4  # joined to what was left of the last one, and as planes of floats before and after
+    if picture.alpha is not None:
+        band = 3 * band + picture.pixels.nbytes  # with opacity beside them; colour under transparent pixels
+    return max(_bleeding(picture), windows + band + _WRITTEN * _bytes(picture, work.width, 1))
+
+
 def _bleeding(picture: Picture) -> int:
     """Bytes that are needed for colour under transparent pixels, at the size of ``picture``."""
     return 0 if picture.alpha is None else _BLEEDING * picture.width * picture.height
@@ -135,7 +177,8 @@ def _low(upscaler: Upscaler, picture: Picture, work: Plan) -> Upscaler:
     """``upscaler`` with tiles so low that no band of the result has more than :data:`BAND` bytes."""
     if work.model_scale is None or upscaler.tile != "auto":
         return upscaler
-    row = max(1, result_bytes(picture, work) // picture.height)
+    rows, columns = work.model_scale.output_size(picture.height, picture.width)
+    row = max(1, _bytes(picture, columns, rows) // picture.height)
     most = max(SMALLEST, BAND // row)
     if upscaler.tiling(picture.height, picture.width, work.model_scale).tile[0] <= most:
         return upscaler
