@@ -240,7 +240,7 @@ def test_work_is_foreseen_for_each_scale(tmp_path: Path, engines, monkeypatch) -
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     per_window(0.1, monkeypatch)
     upscaler = Upscaler(tiny(), device="cpu", dtype=torch.float32, engine="auto")
-    upscaler.expect([(2000, 3000), (500, 500), (10**6, 10)], Target(width=6000))
+    upscaler.expect([(1000, 3000), (1000, 3000), (500, 500), (10**6, 10)], Target(width=6000))
     assert "chosen by trial" in upscaler.describe(2)
     assert "too little" in upscaler.describe(8)
 

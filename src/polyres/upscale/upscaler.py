@@ -163,7 +163,7 @@ class Upscaler:
             target: what each will be enlarged to.
         """
         self._expected = Counter()
-        for height, width in sizes:
+        for (height, width), count in Counter(sizes).items():
             with suppress(PolyresError):  # it will be told when its turn comes
                 scale = plan(
                     height,
@@ -173,7 +173,7 @@ class Upscaler:
                     supports=self.model.upsampler.supports,
                 ).model_scale
                 if scale is not None:
-                    self._expected[scale] += height * width
+                    self._expected[scale] += height * width * count
 
     def plan(
         self,

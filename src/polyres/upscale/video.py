@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,8 @@ def upscale_video(
                 raise PictureError(f"{source}: holds no video")
             stream = container.streams.video[0]
             _prepare(parts, upscaler, source, wanted)
+            if stream.frames:
+                upscaler.expect(repeat((stream.height, stream.width), stream.frames), wanted)
             segments = _segments(av, container, stream, parts, upscaler, wanted, on_progress)
     except (av.FFmpegError, OSError) as error:
         raise PictureError(f"{source}: cannot be read as a video: {error}") from error
