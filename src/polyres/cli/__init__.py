@@ -15,7 +15,7 @@ from polyres.errors import PolyresError, UsageError
 class Commands(LazyGroup):
     """The commands, in the order of the help."""
 
-    package = "polyres.cli"
+    package: ClassVar = "polyres.cli"
     listed: ClassVar = {
         "upscale": Listed("Enlarge pictures."),
         "evaluate": Listed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -31,8 +31,8 @@ class Listed:
 class LazyGroup(TyperGroup):
     """A group of the commands in ``listed``, each the module of its name in ``package``; subclasses say both."""
 
-    package: str
-    listed: dict[str, Listed]
+    package: ClassVar[str]
+    listed: ClassVar[dict[str, Listed]]
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)

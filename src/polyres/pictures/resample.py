@@ -48,7 +48,7 @@ def resample_bands(
         step: rows that are given out at a time.
     """
     ratio, kept, first, last = Fraction(rows, height), list[Pixels](), 0, 0
-    reach = math.ceil(_LOBES * max(ratio, 1)) + 1
+    reach = math.ceil(_LOBES * max(ratio, Fraction(1))) + 1
     for start in range(0, height, step):
         stop = min(start + step, height)
         low, high = max(0, math.floor(start * ratio) - reach), min(rows, math.ceil(stop * ratio) + reach)
