@@ -86,6 +86,11 @@ def test_weights_of_the_original_are_translated(skip: bool) -> None:
     assert network.translated(network.state_dict()).keys() == network.state_dict().keys()
 
 
+def test_the_way_up_sees_the_way_down_unless_it_should_not() -> None:
+    images = torch.rand(1, 3, 16, 16)
+    assert not torch.allclose(made("unet")(images), made("unet", skip=False)(images))
+
+
 def test_the_published_size() -> None:
     # Real-ESRGAN's, by the shapes of its ten convolutions.
     dense = [

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from training_runs import MODEL, config, save_pictures
+from training_runs import MODEL, config, save_pictures, two_processes
 
 from polyres.data.sources import open_sources
 from polyres.errors import ConfigError
@@ -23,8 +20,6 @@ from polyres.training.processes import Processes, join_processes
 from polyres.training.start import initial_model
 
 pytest.importorskip("accelerate", reason="needs the extra distributed")
-
-HERE = Path(__file__).parent
 
 
 def gradients(settings: RunConfig, processes: Processes) -> dict[str, torch.Tensor | None]:
@@ -54,26 +49,6 @@ def worker(folder: Path, task: str) -> None:
     processes.close()
 
 
-def start(folder: Path, task: str) -> list[int]:
-    """The exit statuses of two processes that do ``task``."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    children = [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "test_train_parallel.py"), str(folder), task],
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": str(HERE)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for child in children:
-        child.communicate(timeout=240)
-    return [child.returncode for child in children]
-
-
 def settings_of(folder: Path) -> RunConfig:
     # A head for each scale: with one scale in each process, neither uses all of them, and x4 is used by none.
     heads = {"name": "spconv", "options": {"scales": [2, 3, 4]}}
@@ -95,7 +70,7 @@ def test_two_processes_have_the_gradients_of_one_and_end_together(tmp_path: Path
     save_pictures(tmp_path)
     settings = settings_of(tmp_path)
     (tmp_path / "run.json").write_text(json.dumps(json.loads(settings.model_dump_json())))
-    statuses = start(tmp_path, task)
+    statuses = two_processes(__file__, tmp_path, task)
     assert all(statuses) if task == "fail" else not any(statuses)
     alone = gradients(settings, Processes())
     assert any(grad is None for grad in alone.values())

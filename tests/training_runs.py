@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +49,29 @@ def content(folder: Path, **changes: object) -> dict[str, object]:
 def config(folder: Path, **changes: object) -> RunConfig:
     """The run of :func:`content`."""
     return RunConfig.model_validate(content(folder, **changes))
+
+
+def two_processes(script: str, *words: str | Path) -> list[int]:
+    """The exit statuses of two processes of one group that run ``script``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    children = [
+        subprocess.Popen(
+            [sys.executable, script, *map(str, words)],
+            env={
+                **os.environ,
+                **common,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for child in children:
+        child.communicate(timeout=240)
+    return [child.returncode for child in children]

@@ -7,6 +7,7 @@ import copy
 import torch
 
 from polyres.model import SRModel
+from polyres.training.sharding import whole
 
 
 def averaged_copy(model: SRModel) -> SRModel:
@@ -21,7 +22,7 @@ def average_into(average: SRModel, model: SRModel, decay: float) -> None:
     Parameters are the raw ones: for re-parameterised weights the average of the parts is folded, which differs
     from averaging folded weights.
     """
-    raw = [parameter.detach() for parameter in model.parameters()]
+    raw = [whole(parameter.detach()) for parameter in model.parameters()]
     kept = [parameter.detach() for parameter in average.parameters()]
     torch._foreach_lerp_(kept, raw, 1 - decay)
     for kept_buffer, buffer in zip(average.buffers(), model.buffers(), strict=True):

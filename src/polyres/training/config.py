@@ -240,6 +240,10 @@ class RunConfig(Section):
     )
     device: str = Field(default="cpu", description="cpu or cuda")
     seed: int = Field(default=0, ge=0, description="of weights, crops and scales")
+    sharding: Literal["none", "fsdp2"] = Field(
+        default="none",
+        description="fsdp2: several processes divide the encoder's weights, gradients and optimiser state among them",
+    )
     compile: bool = Field(default=False, description="compile the encoder with torch.compile")
     initial: Path | InitialConfig | None = Field(
         default=None, description="model file to start from instead of fresh weights, or a file for each part"
@@ -255,8 +259,16 @@ class RunConfig(Section):
         default=[], description="services that are told too; each needs its package, and Accelerate"
     )
 
+    def saves_after(self, step: int) -> bool:
+        """Whether there is a checkpoint after ``step`` steps."""
+        return step == self.steps or step % self.save_every == 0
+
     @model_validator(mode="after")
     def _begun(self) -> RunConfig:
+        if self.sharding != "none" and (self.optimiser.name == "muon" or self.compile):
+            raise ValueError(
+                "sharding does not go with optimiser muon, which wants whole matrices, or with compile; leave one out"
+            )
         if self.gan is not None and self.gan.start >= self.steps:
             raise ValueError(
                 f"gan.start is {self.gan.start}, but the run has {self.steps} steps: it would never begin"

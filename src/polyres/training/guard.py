@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from polyres.data.crops import Batch
 from polyres.errors import TrainingError
 from polyres.training.config import GuardConfig
+from polyres.training.sharding import local
 from polyres.training.state import TrainingState
 
 #: Steps over which ``guard.limit`` counts.
@@ -95,7 +96,7 @@ def fault_in(loss: float, gradient: float, inputs: Iterable[Tensor], model: nn.M
         return "a picture of the input"
     if not math.isfinite(loss):
         return f"the loss ({loss})"
-    named = ((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
+    named = ((name, local(p.grad)) for name, p in model.named_parameters() if p.grad is not None)
     worst = next(
         (name for name, grad in named if not bool(torch.isfinite(grad).all())), "all weights together"
     )
@@ -103,9 +104,9 @@ def fault_in(loss: float, gradient: float, inputs: Iterable[Tensor], model: nn.M
 
 
 def fault_in_weights(model: nn.Module) -> str | None:
-    """The first weight that is not finite, or None."""
-    weights = [p.detach() for p in model.parameters()]
+    """The first weight that is not finite, or None; of sharded ones, this process's part."""
+    weights = [local(p.detach()) for p in model.parameters()]
     if bool(torch.stack(torch._foreach_norm(weights)).isfinite().all()):
         return None
-    worst = (name for name, p in model.named_parameters() if not bool(torch.isfinite(p).all()))
+    worst = (name for name, p in model.named_parameters() if not bool(torch.isfinite(local(p)).all()))
     return f"the weight {next(worst, 'norm')}"

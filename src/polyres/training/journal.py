@@ -13,6 +13,7 @@ from polyres.training.config import RunConfig
 from polyres.training.curve import draw_curve
 from polyres.training.log import RunLog
 from polyres.training.saving import RunFolder
+from polyres.training.sharding import local
 from polyres.training.state import StepReport, TrainingState
 from polyres.training.validation import validate
 
@@ -51,7 +52,7 @@ class Journal:
             self._validate(state)
         if last or state.step % config.log_every == 0:
             self._log.step(report)
-        if last or state.step % config.save_every == 0:
+        if config.saves_after(state.step):
             self._save(state)
         if last or state.step % config.validate_every == 0:
             draw_curve(config.output)
@@ -60,9 +61,9 @@ class Journal:
 
     def rescue(self, state: TrainingState) -> None:
         """Save what was learned before an interruption or failure, if it is whole and can be saved."""
-        if not state.whole or state.step == self._saved:
+        if not state.whole or state.step == self._saved or not state.can_be_saved:
             return
-        if not all(bool(torch.isfinite(p).all()) for p in state.model.parameters()):
+        if not all(bool(torch.isfinite(local(p)).all()) for p in state.model.parameters()):
             return
         try:
             self._save(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -23,6 +24,7 @@ from polyres.training.objective import Terms, make_losses, outputs, weighted_sum
 from polyres.training.optimiser import make_optimiser
 from polyres.training.processes import Processes
 from polyres.training.schedule import learning_rate, set_learning_rate
+from polyres.training.sharding import is_divided, local
 from polyres.training.state import StepReport, TrainingState
 
 OnStep = Callable[[TrainingState, StepReport], None]
@@ -74,12 +76,12 @@ def train(
         values = {name: processes.sum(part) for name, part in parts.items()}
         for summed in state.trained:
             processes.sum_gradients(list(summed.parameters()))
-        gradient = gradient_norm(model.parameters())
+        gradient = gradient_norm(model.parameters(), processes)
         fault = fault_in_step(state, values, gradient, (t for b in drawn for t in tensors(b, config.device)))
         if fault is not None:
             guard.reject(Fault(state.step + 1, fault, drawn), weights_changed=False)
         else:
-            fault = change_weights(state, config, guard, drawn)
+            fault = change_weights(state, config, guard, drawn, gradient, processes)
         state.step, state.whole = state.step + 1, True
         if fault is None:
             guard.passed()
@@ -126,10 +128,21 @@ def accumulate_gradients(
     return sums
 
 
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
+def gradient_norm(parameters: Iterable[nn.Parameter], processes: Processes) -> float:
     """Of all gradients together; they stay as they are, so that one that is not finite can still be found."""
-    norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
-    return float(torch.linalg.vector_norm(torch.stack(norms)))
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = torch._foreach_norm([g for g in gradients if not is_divided(g)])
+    norm = float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
+    parts = [local(gradient) for gradient in gradients if is_divided(gradient)]
+    if not parts:
+        return norm
+    return math.sqrt(norm**2 + processes.sum(sum(float(n) ** 2 for n in torch._foreach_norm(parts))))
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], norm: float, most: float) -> None:
+    """Shorten the gradients, whose norm is ``norm``, to a norm of ``most``, parts of sharded ones too."""
+    if norm > most:
+        torch._foreach_mul_([local(p.grad) for p in parameters if p.grad is not None], most / (norm + 1e-6))
 
 
 def fault_in_step(
@@ -140,7 +153,9 @@ def fault_in_step(
     if fault is not None or adversary is None:
         return fault
     network = adversary.network
-    return theirs(fault_in(values["discriminator"], gradient_norm(network.parameters()), (), network))
+    return theirs(
+        fault_in(values["discriminator"], gradient_norm(network.parameters(), Processes()), (), network)
+    )
 
 
 def theirs(fault: str | None) -> str | None:
@@ -149,17 +164,24 @@ def theirs(fault: str | None) -> str | None:
 
 
 def change_weights(
-    state: TrainingState, config: RunConfig, guard: Guard, drawn: Sequence[Batch]
+    state: TrainingState,
+    config: RunConfig,
+    guard: Guard,
+    drawn: Sequence[Batch],
+    gradient: float,
+    processes: Processes,
 ) -> str | None:
     """One step of the optimisers and of the average, unless a weight is not finite after it: which one, then."""
     state.whole = False
     if config.optimiser.clip is not None:
-        nn.utils.clip_grad_norm_(state.model.parameters(), config.optimiser.clip)
+        clip_gradients(state.model.parameters(), gradient, config.optimiser.clip)
     state.optimiser.step()
     fault, adversary = fault_in_weights(state.model), state.active_adversary
     if adversary is not None:
         adversary.step(state.step, config.steps)
         fault = fault or theirs(fault_in_weights(adversary.network))
+    if state.is_sharded and processes.sum(float(fault is not None)):
+        fault = fault or "a weight in another process"
     if fault is not None:
         guard.reject(Fault(state.step + 1, fault, drawn), weights_changed=True)
         return fault

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from polyres.data.crops import Batch, Batches
 from polyres.errors import ConfigError, MissingExtraError
+from polyres.training.sharding import is_divided
 
 
 class Processes:
@@ -84,6 +85,7 @@ class SeveralProcesses(Processes):
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replace each gradient by its sum over the processes."""
+        parameters = [p for p in parameters if not is_divided(p)]  # theirs were summed in the backward pass
         used = torch.tensor([float(p.grad is not None) for p in parameters], device=self._device)
         dist.all_reduce(used)
         taking = [p for p, count in zip(parameters, used.tolist(), strict=True) if count]

@@ -25,6 +25,7 @@ _FREE = {
     "pictures",
     "trackers",
     "compile",
+    "sharding",
 }
 _FREE_OF_DATA = {"train", "validation", "validation_pictures", "workers", "worker_processes"}
 

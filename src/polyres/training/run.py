@@ -14,6 +14,7 @@ from polyres.training.loop import begin, train
 from polyres.training.processes import join_processes
 from polyres.training.resume import restore
 from polyres.training.saving import RunFolder, dump_batches
+from polyres.training.sharding import shard
 from polyres.training.start import initial_model
 from polyres.training.state import StepReport, TrainingState
 
@@ -48,14 +49,19 @@ def run(
     fingerprint = source.fingerprint
     if resume:
         restore(state, config, fingerprint, allow_changes)
+    if config.sharding != "none" and processes.world > 1:
+        shard(state.model, state.optimiser)
     batches = open_batches(source, config, processes)
     journal = None if folder is None else Journal(config, folder, fingerprint, state.step, watch)
     with Interrupts() as interrupts:
 
         def on_step(state: TrainingState, report: StepReport) -> None:
+            if config.saves_after(state.step):
+                state.gather()
             if journal is not None:
                 journal.step(state, report)
             if processes.sum(float(interrupts.wanted)):  # all stop after the same step
+                state.gather()
                 raise KeyboardInterrupt
 
         on_fault = partial(dump_batches, config.output, rank=processes.rank)

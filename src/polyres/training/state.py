@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from polyres.model import SRModel
 from polyres.training.adversary import Adversary
+from polyres.training.sharding import all_whole, is_sharded
 
 
 @dataclass
@@ -27,6 +28,7 @@ class TrainingState:
         step: steps done.
         best: highest mean PSNR of a validation, in dB.
         rejected: steps of late whose numbers were not finite.
+        snapshot: of a sharded run, the step of the newest :meth:`gather` and what it brought together.
         whole: false while a step changes weights; what was interrupted then must not be saved.
     """
 
@@ -38,6 +40,7 @@ class TrainingState:
     best: float = float("-inf")
     rejected: list[int] = field(default_factory=list)
     whole: bool = True
+    snapshot: tuple[int, dict[str, Any]] | None = None
 
     @property
     def active_adversary(self) -> Adversary | None:
@@ -62,7 +65,27 @@ class TrainingState:
         return parts if self.adversary is None else {**parts, "adversary": self.adversary}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly."""
+        """Everything needed to go on exactly; of a sharded run, what was gathered after this step."""
+        if self.is_sharded and self.snapshot is not None:
+            return self.snapshot[1]
+        return self._content()
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a part of the weights only."""
+        return is_sharded(self.model.parameters())
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether :meth:`state_dict` tells of this step without the other processes."""
+        return not self.is_sharded or (self.snapshot is not None and self.snapshot[0] == self.step)
+
+    def gather(self) -> None:
+        """Bring together what the processes of a sharded run hold, for :meth:`state_dict`; all of them must call it."""
+        if self.is_sharded:
+            self.snapshot = self.step, all_whole(self._content())
+
+    def _content(self) -> dict[str, Any]:
         return {
             **{name: part.state_dict() for name, part in self.parts.items()},
             "step": self.step,
