@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 import polyres
+from polyres.cli.profile import tables
 from polyres.deploy.cost import multiply_adds, parameters, take_turns
 from polyres.errors import DataError, UsageError
 from polyres.evaluation.profiling import Latency, Profile, forms, profile
@@ -134,6 +136,16 @@ def test_competitors_take_turns_after_warming_up() -> None:
 def test_latency_is_the_median_between_quartiles() -> None:
     assert Latency.of([4, 1, 3, 2, 5], 1) == Latency(median=3, low=2, high=4, runs=5, warm_up=1)
     assert Latency.of([7], 0) == Latency(median=7, low=7, high=7, runs=1, warm_up=0)
+
+
+def test_eighty_columns_hold_the_times_of_slow_models(measured: Profile) -> None:
+    latency = Latency(median=12.345, low=11, high=13.5, runs=5, warm_up=1)
+    slow = {"engine": "onnxruntime", "latency": latency}
+    changed = measured.model_copy(update={"costs": [each.model_copy(update=slow) for each in measured.costs]})
+    written = io.StringIO()
+    Console(file=written, width=80).print(*tables(changed))
+    lines = [line.split() for line in written.getvalue().splitlines()]
+    assert ["a", "dynamic", "12345", "(11000-13500)"] in [line[:2] + line[-2:] for line in lines]
 
 
 @pytest.mark.parametrize(
