@@ -8,15 +8,13 @@ lies in memory, and that does not depend on the network, whose windows are fitte
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from measured import peak_of
 
 import polyres
 from polyres.deploy.devices import describe
@@ -31,7 +29,8 @@ def main() -> None:
         if arguments.model is None:
             polyres.save(tiny(), model)
         began = time.monotonic()
-        peak = run(source, target, arguments.model or str(model))
+        words = ("-s", "4", "-n", arguments.model or str(model), "-v", "--engine", "torch")
+        peak = peak_of("upscale", str(source), "-o", str(target), *words)
         seconds = time.monotonic() - began
         made = arguments.side * 4
         print(describe(torch.device("cpu")))
@@ -67,16 +66,6 @@ def tiny() -> polyres.SRModel:
         "upsampler": {"name": "igconv", "options": {"width": 8, "hidden_layers": 1, "base": "bilinear"}},
     }
     return polyres.build(polyres.ModelConfig.model_validate(config))
-
-
-def run(source: Path, target: Path, model: str) -> int:
-    """Most bytes that ``polyres upscale`` held."""
-    words = ["upscale", str(source), "-s", "4", "-o", str(target), "-n", model, "-v", "--engine", "torch"]
-    process = subprocess.Popen([sys.executable, "-m", "polyres", *words])
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"polyres upscale ended with status {status}")
-    return usage.ru_maxrss * 1024
 
 
 def check(target: Path, side: int) -> None:

@@ -9,10 +9,7 @@ same crop by bicubic interpolation, to be looked at.
 from __future__ import annotations
 
 import argparse
-import os
 import struct
-import subprocess
-import sys
 import tempfile
 import time
 from functools import cache
@@ -20,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measured import peak_of
 from PIL import Image, ImageCms
 
 import polyres
@@ -44,7 +42,8 @@ def main() -> None:
         upright = photograph(arguments.pictures, arguments.width, arguments.height)
         write_on_its_side(upright, source)
         began = time.monotonic()
-        peak = run(source, target, arguments.engine)
+        words = ("-s", "2", "-v", "--engine", arguments.engine, "--device", "cpu")
+        peak = peak_of("upscale", str(source), "-o", str(target), *words)
         seconds = time.monotonic() - began
         print(describe(torch.device("cpu")), f"{torch.get_num_threads()} threads")
         print(
@@ -106,28 +105,6 @@ def profile() -> bytes:
         if name in PRIMARIES:
             struct.pack_into(">3i", content, offset + 8, *(round(65536 * value) for value in PRIMARIES[name]))
     return bytes(content)
-
-
-def run(source: Path, target: Path, engine: str) -> int:
-    """Most bytes that ``polyres upscale`` held."""
-    words = [
-        "upscale",
-        str(source),
-        "-s",
-        "2",
-        "-o",
-        str(target),
-        "-v",
-        "--engine",
-        engine,
-        "--device",
-        "cpu",
-    ]
-    process = subprocess.Popen([sys.executable, "-m", "polyres", *words])
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"polyres upscale ended with status {status}")
-    return usage.ru_maxrss * 1024
 
 
 def check(upright: Pixels, result: Picture) -> None:
