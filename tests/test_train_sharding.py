@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -31,10 +32,10 @@ pytest.importorskip("accelerate", reason="needs the extra distributed")
 #: A step that follows the gradient, so that what comes out is as close as the gradients are.
 SGD = {
     "name": "SGD",
-    "lr": 0.05,
+    "lr": 0.5,
     "warmup": 0,
     "schedule": "constant",
-    "clip": 0.5,
+    "clip": 0.05,
     "options": {"momentum": 0.9},
 }
 
@@ -118,6 +119,12 @@ def furthest(one: Path, other: Path) -> float:
     return max(float((ours[key].float() - theirs[key].float()).abs().max()) for key in ours)
 
 
+def norms(folder: Path) -> list[float]:
+    """Of the gradient in each step, as logged."""
+    with (folder / "steps.csv").open() as table:
+        return [float(row["gradient"]) for row in csv.DictReader(table)]
+
+
 def cut(folder: Path, name: str, copy: str) -> None:
     """A run's folder as it was after two of its four steps."""
     shutil.copytree(folder / name, folder / copy)
@@ -136,6 +143,8 @@ def test_two_processes_with_a_part_each_are_one_run(tmp_path: Path) -> None:
         assert together.keys() == alone.keys()
         assert all((together[name] - grad).abs().max() <= 1e-6 for name, grad in alone.items())
 
+    assert norms(tmp_path / "sharded") == pytest.approx(norms(tmp_path / "alone"), rel=1e-4)
+    assert min(norms(tmp_path / "alone")) > SGD["clip"]  # so that clipping was at work
     assert furthest(tmp_path / "sharded", tmp_path / "alone") <= 1e-6
     assert furthest(tmp_path / "then-sharded", tmp_path / "alone") <= 1e-6
     assert (tmp_path / "stopped" / "step-00000001.ckpt").exists()

@@ -73,5 +73,5 @@ def two_processes(script: str, *words: str | Path) -> list[int]:
         for rank in range(2)
     ]
     for child in children:
-        child.communicate(timeout=240)
+        sys.stderr.write(child.communicate(timeout=240)[1])  # shown where a test fails
     return [child.returncode for child in children]
