@@ -73,7 +73,7 @@ def main() -> None:
         rounds=arguments.rounds,
         clock="" if arguments.clock == "wall" else ", processor time on a machine busy with other work",
         machine=describe(torch.device("cpu")),
-        options="" if arguments.clock == "wall" else f" --clock cpu --threads {arguments.threads}",
+        options=f"--clock {arguments.clock} --threads {arguments.threads} --rounds {arguments.rounds}",
         rows="\n".join(rows),
         parts="\n".join(parts),
         upsamplers="\n".join(upsamplers),
@@ -166,11 +166,14 @@ def milliseconds(seconds: list[float]) -> str:
 
 PAGE = """# Time of the encoders
 
-`python benchmarks/encoders.py{options}`: one picture of {size}x{size} pixels (padded to what the encoder needs), the
-encoder alone, of the papers' size and folded, float32, channels last; {machine}{clock}. Each encoder takes turns with
-`edsr-baseline`; a ratio is the median over {rounds} rounds of the time against that of `edsr-baseline` in the same
-round, with the smallest and the largest. *Per multiply-add* is the ratio of the times divided by the ratio of the
-multiply-adds (in billions, of this picture): 1 is the pace of dense 3x3 convolutions of 64 channels.
+`python benchmarks/encoders.py {options}`: one picture of {size}x{size} pixels
+(padded to what the encoder needs), the encoder alone, of the papers' size and folded, float32, channels last.
+{machine}{clock}.
+
+Each encoder takes turns with `edsr-baseline`; a ratio is the median over {rounds} rounds of the time against that of
+`edsr-baseline` in the same round, with the smallest and the largest. *Per multiply-add* is the ratio of the times
+divided by the ratio of the multiply-adds (in billions, of this picture): 1 is the pace of dense 3x3 convolutions of 64
+channels.
 
 | encoder | median | multiply-adds | ratio | from, to | per multiply-add |
 |---|---|---|---|---|---|
@@ -179,17 +182,18 @@ multiply-adds (in billions, of this picture): 1 is the pace of dense 3x3 convolu
 ## Against the originals
 
 No source at hand has the originals' times of these encoders, so the table above cannot say that ours are as fast.
-What polyres computes in another way than they do is timed both ways here, with equal results: attention as one fused
-operation instead of product, bias, mask, softmax and product; the selective scan in chunks of parallel steps instead of
-a loop over the pixels, which is what remains of it without the CUDA kernel. Both on what 64x64 pixels come to.
+What polyres computes in another way than they do is timed both ways here, with results equal to rounding: attention as
+one fused operation instead of product, bias, mask, softmax and product; the selective scan in chunks of parallel steps
+instead of a loop over the pixels, which is what remains of it without the CUDA kernel. What stands under "written out"
+was written for this comparison; it is not the originals' code. Both on what 64x64 pixels come to.
 
 | part | ours | written out | ratio |
 |---|---|---|---|
 {parts}
 
-Of the original upsampler there are times on another, busy machine, of which only ratios mean anything: making the
-kernels anew for a picture of 180x320 pixels to x4 against the fixed convolution, which is the same operation in both.
-As a multiple of that convolution's time:
+Of the original upsampler there are times on another, busy machine, with 2 threads, of which only ratios mean anything:
+making the kernels anew for a picture of 180x320 pixels to x4 against the fixed convolution, which is the same operation
+in both. As a multiple of that convolution's time (ours with the threads above and 64 channels; theirs are not told):
 
 | upsampler, kernels made anew | original | ours |
 |---|---|---|
