@@ -274,6 +274,11 @@ def test_bands_are_low_where_the_result_is_wide(tmp_path: Path, monkeypatch: pyt
     assert sum(heights) == 400
     assert max(heights) == 128
     assert upscaler.tile == "auto"
+    # Windows one at a time: what is foreseen is what one takes.
+    alone = Upscaler(model(), device="cpu", dtype=torch.float32, tile=64, batch=1)
+    together = Upscaler(model(), device="cpu", dtype=torch.float32, tile=64, batch=2)
+    foreseen, one, two = (predicted_peak(each, picture, work, True) for each in (upscaler, alone, together))
+    assert foreseen == one < two
 
 
 def test_tiles_are_verified_on_the_picture() -> None:

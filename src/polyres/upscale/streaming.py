@@ -174,7 +174,8 @@ def _network(upscaler: Upscaler, picture: Picture, scale: Scale) -> tuple[int, f
 
 
 def _low(upscaler: Upscaler, picture: Picture, work: Plan) -> Upscaler:
-    """``upscaler`` with tiles so low that no band of the result has more than :data:`BAND` bytes."""
+    """``upscaler`` with tiles so low that no band of the result has more than :data:`BAND` bytes, one at a time: such
+    results are made in bands to save memory, and windows of this size gain nothing from company."""
     if work.model_scale is None or upscaler.tile != "auto":
         return upscaler
     rows, columns = work.model_scale.output_size(picture.height, picture.width)
@@ -183,7 +184,7 @@ def _low(upscaler: Upscaler, picture: Picture, work: Plan) -> Upscaler:
     if upscaler.tiling(picture.height, picture.width, work.model_scale).tile[0] <= most:
         return upscaler
     low = copy.copy(upscaler)
-    low.tile = most
+    low.tile, low.batch = most, low.batch or 1
     return low
 
 
