@@ -100,6 +100,7 @@ def worker(folder: Path) -> None:
     run(settings(folder, "adam", sharding="fsdp2", optimiser=adam, steps=3))
     with pytest.raises(KeyboardInterrupt):
         run(settings(folder, "stopped", sharding="fsdp2"), watch=lambda r, _: stop_after_one(r.step))
+    group.wait()  # a person resumes when both are gone: here the first may still be writing what the second looks for
     run(settings(folder, "stopped", sharding="fsdp2"), resume=True)
     told = poisoned(settings(folder, "none"), group)
     (folder / f"told-{group.rank}.json").write_text(json.dumps(told))
