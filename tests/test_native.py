@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def kernels() -> Kernels:
 
 
 @pytest.fixture
-def threads() -> object:
+def threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -110,7 +111,7 @@ def test_chains_of_pairs_are_torchs(
 @pytest.mark.parametrize("height", [1, 40, 171])
 @pytest.mark.parametrize("number", [1, 2, 3, 8])
 def test_strips_of_threads_meet_without_a_seam(
-    height: int, number: int, kernels: Kernels, threads: object
+    height: int, number: int, kernels: Kernels, threads: Callable[[int], None]
 ) -> None:
     torch.manual_seed(0)
     pairs = [(branch(6, 1), branch(6, 3)) for _ in range(2)]
@@ -118,7 +119,7 @@ def test_strips_of_threads_meet_without_a_seam(
     blocked = kernels.blocked(features)
     outputs = []
     for count in (1, number):
-        threads(count)  # type: ignore[operator]
+        threads(count)
         outputs.append(torch.empty_like(blocked))
         Chain(kernels, pairs, True)(kernels, blocked, outputs[-1])
     torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=1e-6)
@@ -195,7 +196,7 @@ def test_ends_of_blocks_are_torchs(
 
 @pytest.mark.parametrize("size", [*SIZES, (1, 40, 33)])
 def test_moments_are_exact_far_from_zero(
-    size: tuple[int, int, int], kernels: Kernels, threads: object
+    size: tuple[int, int, int], kernels: Kernels, threads: Callable[[int], None]
 ) -> None:
     images, height, width = size
     features = random(images, 20, height, width) + 1000

@@ -44,7 +44,8 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"cannot write to '{folder}': {error.strerror or error}; choose another output"
+            f"cannot write to '{folder}', which cannot be made a folder: {error.strerror or error}; "
+            "choose another output"
         ) from error
 
 

@@ -160,7 +160,7 @@ def _write_crops(
     from polyres.files import write_file
     from polyres.scale import Scale
 
-    scales = list(dict.fromkeys(Scale.of(_parsed(d.first.scale)) for each in ends.values() for d in each))
+    scales = list(dict.fromkeys(Scale.from_text(d.first.scale) for each in ends.values() for d in each))
     if not scales:
         return  # no picture differs
     pairs = {(p.group, str(p.scale), p.name): p for each in data for p in find_pairs(each, scales)}
@@ -173,9 +173,3 @@ def _write_crops(
             crop_sheet(each, pairs[key], pictures).save(stream, "PNG")
             name = f"{title}-{number}-{key[0]}-x{key[1].replace('/', '-')}-{key[2]}.png"
             write_file(folder / name, stream.getvalue())
-
-
-def _parsed(text: str) -> str | tuple[str, str]:
-    """A scale as a row has it: one number, or two with a comma."""
-    rows, comma, columns = text.partition(",")
-    return (rows, columns) if comma else text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from polyres.errors import DataError, UsageError
 from polyres.layers.layout import channels_last
 from polyres.model import SRModel
 from polyres.scale import Scale
+
+M = TypeVar("M", bound=nn.Module)
 
 #: (1, 3, h, w) float32 in [0, 1] and a scale -> (1, 3, H, W), not clamped.
 Network: TypeAlias = Callable[[Tensor, Scale], Tensor]
@@ -86,6 +88,20 @@ class ModelUpscaler:
         return scale in self._seen
 
 
+def placed(module: M, device: str | torch.device) -> M:
+    """``module`` itself, moved to ``device``, its weights channels last.
+
+    Raises:
+        UsageError: a device that this machine or this torch does not have.
+    """
+    try:
+        return channels_last(module.to(device))
+    except (RuntimeError, AssertionError) as error:  # torch has no single type for a device that is not there
+        raise UsageError(
+            f"no model can run on device '{device}' here: {str(error).splitlines()[0]}"
+        ) from error
+
+
 def model_upscaler(model: nn.Module, device: str | torch.device = "cpu") -> ModelUpscaler:
     """``model`` as what :func:`polyres.evaluation.evaluate` calls.
 
@@ -98,12 +114,7 @@ def model_upscaler(model: nn.Module, device: str | torch.device = "cpu") -> Mode
     Raises:
         UsageError: a device that this machine or this torch does not have.
     """
-    try:
-        model = channels_last(model.to(device).eval())
-    except (RuntimeError, AssertionError) as error:  # torch has no single type for a device that is not there
-        raise UsageError(
-            f"no model can run on device '{device}' here: {str(error).splitlines()[0]}"
-        ) from error
+    model = placed(model, device).eval()
     return ModelUpscaler(model, torch.device(device), _priming(model) if isinstance(model, SRModel) else None)
 
 

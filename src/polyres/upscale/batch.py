@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyres.errors import DataError, OutputError, PictureError, PolyresError, UsageError
+from polyres.files import make_folder
 from polyres.pictures.formats import SUFFIXES, Format, format_of
 from polyres.upscale.naming import NameTemplate
 
@@ -108,12 +109,7 @@ def prepare_folders(batch: Batch) -> None:
     for folder, root in dict.fromkeys(
         (job.target.parent, job.root) for job in batch.jobs if job.target != PIPE
     ):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{folder}: cannot be made a folder for the results: {error.strerror}"
-            ) from error
+        make_folder(folder)
         if not os.access(folder, os.W_OK):
             raise OutputError(f"{folder}: the folder cannot be written; choose another with --output")
         if root is not None and not _real(folder).is_relative_to(_real(root)):

@@ -5,23 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from polyres.deploy import FusedModel, fuse
 from polyres.deploy.cost import multiply_adds, parameters, peak_of_tensors, take_turns
 from polyres.deploy.devices import describe
 from polyres.errors import UsageError
+from polyres.evaluation.models import placed
 from polyres.evaluation.profiling import forms
 from polyres.evaluation.profiling.results import Cost, Latency, Profile, Size
 from polyres.layers.folding import fold
-from polyres.layers.layout import channels_last
 from polyres.model import SRModel
 from polyres.scale import Scale, ScaleLike
-
-M = TypeVar("M", bound=nn.Module)
 
 #: What runs the network.
 ENGINES = ("torch", "onnxruntime")
@@ -157,27 +154,16 @@ def _ways(
         yield _Way("fused", "onnxruntime", "float32", forms.onnxruntime(copy.deepcopy(plain)))
     if "torch" not in engines:
         return
-    on_device = _placed(model, device)
+    on_device = placed(copy.deepcopy(model), device)
     made = {
         "dynamic": forms.dynamic(on_device, scale),
         "cached": forms.cached(on_device, scale),
-        "fused": forms.no_grad(_placed(plain, device)),
+        "fused": forms.no_grad(placed(copy.deepcopy(plain), device)),
     }
     for dtype in dtypes:
         for form in FORMS:
             name = str(dtype).removeprefix("torch.")
             yield _Way(form, "torch", name, forms.in_precision(made[form], device, dtype))
-
-
-def _placed(module: M, device: torch.device) -> M:
-    """A copy of ``module`` on ``device``, its weights channels last."""
-    try:
-        placed = copy.deepcopy(module).to(device)
-    except (RuntimeError, AssertionError) as error:  # torch has no single type for a device that is not there
-        raise UsageError(
-            f"no model can run on device '{device}' here: {str(error).splitlines()[0]}"
-        ) from error
-    return channels_last(placed)
 
 
 def _count(model: SRModel, plain: FusedModel, form: str, low: tuple[int, int]) -> int:
