@@ -20,8 +20,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The block's output."""
-        residual: Tensor = self.conv2(torch.relu(self.conv1(features)))
-        return features + (residual if self.residual_scale == 1 else residual * self.residual_scale)
+        # In place: a convolution's gradient needs its input, not its output, and fresh memory costs time.
+        residual: Tensor = self.conv2(torch.relu_(self.conv1(features)))
+        if self.residual_scale != 1:
+            residual *= self.residual_scale
+        return residual.add_(features)
 
 
 class EDSR(Encoder):
@@ -44,8 +47,20 @@ class EDSR(Encoder):
         self.body = nn.Sequential(*(ResidualBlock(channels, residual_scale) for _ in range(blocks)))
         self.tail = conv3x3(channels, channels)
 
+    def deepen(self, shallower: EDSR) -> set[str]:
+        """Have the blocks that ``shallower`` lacks add nothing: with its weights in all others, both compute the same.
+
+        Returns:
+            The names of those blocks' weights.
+        """
+        new = list(self.body.named_children())[len(shallower.body) :]
+        for _, block in new:
+            for parameter in block.get_submodule("conv2").parameters():
+                nn.init.zeros_(parameter)
+        return {f"body.{name}.{key}" for name, block in new for key in block.state_dict()}
+
     def forward(self, image: Tensor) -> Tensor:
         """Features (N, ``channels``, H, W)."""
         shallow = self.head(image)
-        features: Tensor = self.tail(self.body(shallow)) + shallow
-        return features
+        features: Tensor = self.tail(self.body(shallow))
+        return features.add_(shallow)

@@ -205,6 +205,10 @@ class InitialConfig(Section):
         description="file whose encoder is taken; plain kernels become the bases of recalibrated ones",
     )
     upsampler: Path | None = Field(default=None, description="file whose upsampler is taken")
+    deepen: bool = Field(
+        default=False,
+        description="the encoder, an EDSR, has more blocks than the file's: the further ones begin by adding nothing",
+    )
 
     @property
     def files(self) -> dict[str, Path]:
@@ -237,6 +241,11 @@ class RunConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="of the convolutions; auto is bfloat16 where the processor has units for it",
+    )
+    fast_convolutions: bool = Field(
+        default=True,
+        description="compute 3x3 convolutions in float32 on a CPU by minimal filtering (Winograd): about twice as "
+        "fast, other roundings",
     )
     device: str = Field(default="cpu", description="cpu or cuda")
     seed: int = Field(default=0, ge=0, description="of weights, crops and scales")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from polyres.data.crops import Batch, Batches
 from polyres.deploy.devices import has_fast_bfloat16
 from polyres.layers.layout import channels_last
+from polyres.layers.native import fast_convolutions
 from polyres.model import SRModel
 from polyres.training.adversary import Adversary
 from polyres.training.average import average_into, averaged_copy
@@ -113,7 +114,7 @@ def accumulate_gradients(
         place = micro * processes.world + processes.rank
         seed_randomness(config, state.step, place)
         low, high = tensors(batch, config.device)
-        with autocast(config):
+        with autocast(config), fast_convolutions(config.fast_convolutions and not config.compile):
             output, base = outputs(state.model, low, batch.scale, terms)
         output = output.float()
         value = weighted_sum(terms, output, high, base.float())

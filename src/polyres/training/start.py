@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from polyres.encoders.edsr import EDSR
 from polyres.errors import CheckpointError, ConfigError
 from polyres.model import SRModel, build
 from polyres.training.config import InitialConfig, RunConfig
@@ -29,7 +30,11 @@ def initial_model(config: RunConfig) -> SRModel:
     if isinstance(config.initial, InitialConfig):
         model = build(config.model)
         for part, path in config.initial.files.items():
-            _take(model.get_submodule(part), load(path).get_submodule(part), part, path)
+            theirs = load(path).get_submodule(part)
+            new = (
+                _deepen(model.encoder, theirs, path) if config.initial.deepen and part == "encoder" else set()
+            )
+            _take(model.get_submodule(part), theirs, part, path, new)
         return model
     if config.initial is None:
         return build(config.model)
@@ -42,10 +47,22 @@ def initial_model(config: RunConfig) -> SRModel:
     return model
 
 
-def _take(ours: nn.Module, theirs: nn.Module, part: str, path: Path) -> None:
-    """Copy the weights of ``theirs``; where kernels are recalibrated here and plain there, they become the bases."""
+def _deepen(ours: nn.Module, theirs: nn.Module, path: Path) -> set[str]:
+    """See :meth:`EDSR.deepen`."""
+    if not (isinstance(ours, EDSR) and isinstance(theirs, EDSR)):
+        raise ConfigError(
+            f"initial.deepen is for EDSR's chain of blocks, in the run file and in {path}; leave it out"
+        )
+    return ours.deepen(theirs)
+
+
+def _take(ours: nn.Module, theirs: nn.Module, part: str, path: Path, new: Set[str]) -> None:
+    """Copy the weights of ``theirs``; where kernels are recalibrated here and plain there, they become the bases.
+
+    Those of the names ``new`` stay as they are.
+    """
     wanted, given = ours.state_dict(), _as_bases(theirs.state_dict(), ours.state_dict())
-    fresh = {key for key in wanted.keys() - given.keys() if ".parametrizations.weight.0." in f".{key}"}
+    fresh = {key for key in wanted.keys() - given.keys() if ".parametrizations.weight.0." in f".{key}"} | new
     unfit = sorted(
         key
         for key in (wanted.keys() | given.keys()) - fresh

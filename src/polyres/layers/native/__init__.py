@@ -2,5 +2,17 @@
 
 from polyres.layers.native.binding import Kernels, kernels, why_none
 from polyres.layers.native.packing import MOST_PAIRS, Branch, Chain, Dense, bias_of
+from polyres.layers.native.winograd import fast_convolutions, gains
 
-__all__ = ["MOST_PAIRS", "Branch", "Chain", "Dense", "Kernels", "bias_of", "kernels", "why_none"]
+__all__ = [
+    "MOST_PAIRS",
+    "Branch",
+    "Chain",
+    "Dense",
+    "Kernels",
+    "bias_of",
+    "fast_convolutions",
+    "gains",
+    "kernels",
+    "why_none",
+]

@@ -27,6 +27,8 @@ _SIGNATURES = {
     "polyres_convolution": [_POINTER] * 4 + [_LONG] * 3 + [_INT, _INT],
     "polyres_end_of_block": [_POINTER] * 2 + [_INT] + [_POINTER] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
     "polyres_add_block": [_POINTER] * 5 + [_LONG] * 3 + [_INT, _INT],
+    "polyres_winograd": [_POINTER] * 5 + [_LONG] * 6 + [_FLOAT, _INT],
+    "polyres_winograd_weight": [_POINTER] * 3 + [_LONG] * 6 + [_INT],
 }
 
 
@@ -74,9 +76,9 @@ class Kernels:
         """How many chunks hold ``channels``."""
         return -(-channels // self.lanes)
 
-    def empty(self, *shape: int) -> Tensor:
+    def empty(self, *shape: int, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
         """New memory for features, in huge pages if it is large."""
-        tensor = torch.empty(shape)
+        tensor = torch.empty(shape, memory_format=memory_format)
         self._library.polyres_in_huge_pages(tensor.data_ptr(), tensor.nbytes)
         return tensor
 
@@ -163,6 +165,57 @@ class Kernels:
             images, height, width, accumulate, torch.get_num_threads(),
         )  # fmt: skip
         _check(status)
+
+    def winograd(
+        self,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        padding: int = 1,
+        slope: float = 1.0,
+        add: Tensor | None = None,
+    ) -> Tensor:
+        """``leaky(conv2d(features, weight, bias)) [+ add]`` by minimal filtering, of features that are not blocked.
+
+        Args:
+            features: (N, C, H, W), fastest if channels_last.
+            weight: (K, C, 3, 3).
+            bias: (K,) or None.
+            padding: zeros around the features.
+            slope: of the LeakyReLU; 1 for none.
+            add: like the result, or None.
+
+        Returns:
+            (N, K, H + 2 * padding - 2, W + 2 * padding - 2), channels_last.
+        """
+        (images, channels, height, width), count = features.shape, len(weight)
+        shape = (images, count, height + 2 * padding - 2, width + 2 * padding - 2)
+        out = self.empty(*shape, memory_format=torch.channels_last)
+        last, weight = features.contiguous(memory_format=torch.channels_last), weight.contiguous()
+        bias = None if bias is None else bias.contiguous()
+        add = None if add is None else add.contiguous(memory_format=torch.channels_last)
+        status = self._library.polyres_winograd(
+            last.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr(),
+            None if add is None else add.data_ptr(), out.data_ptr(), images, height, width, channels, count, padding,
+            slope, torch.get_num_threads(),
+        )  # fmt: skip
+        _check(status)
+        return out
+
+    def winograd_weight(self, features: Tensor, gradient: Tensor, padding: int = 1) -> Tensor:
+        """The gradient (K, C, 3, 3) of what was :meth:`winograd`'s weight, given that (N, K, H', W') of its result.
+
+        It is the same at every call with as many threads.
+        """
+        (images, channels, height, width), count = features.shape, gradient.shape[1]
+        last, gradient = (t.contiguous(memory_format=torch.channels_last) for t in (features, gradient))
+        result = torch.empty(count, channels, 3, 3)
+        status = self._library.polyres_winograd_weight(
+            last.data_ptr(), gradient.data_ptr(), result.data_ptr(), images, height, width, channels, count, padding,
+            torch.get_num_threads(),
+        )  # fmt: skip
+        _check(status)
+        return result
 
 
 def _check(status: int) -> None:

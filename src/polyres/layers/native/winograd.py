@@ -1,0 +1,145 @@
+"""Dense 3x3 convolutions by Winograd's minimal filtering, in place of torch's within a block of code.
+
+Processors without units for bfloat16 spend nearly all of a network's time in such convolutions. F(4x4, 3x3) takes a
+quarter of their multiplications; its transforms take some of that back. Results differ from torch's by rounding, about
+twice as much as torch's own do from exact ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
+
+from polyres.layers.native.binding import Kernels, kernels
+
+#: What is worth it: lanes of a vector, channels in and out, pixels of the input. Below, transforms cost too much.
+FEWEST_LANES, FEWEST_IN, FEWEST_OUT, FEWEST_PIXELS = 8, 16, 8, 512
+
+
+def fast_convolutions(wanted: bool = True) -> AbstractContextManager[object]:
+    """Within the block this thread computes 3x3 convolutions by minimal filtering where that is possible and worth it.
+
+    That is in float32, on a CPU with vectors of 8 lanes or more, with a compiler, with 16 channels or more. All else is
+    computed as ever. Gradients, taken within the block or after it, are made in the same way.
+
+    Args:
+        wanted: without it the block does nothing.
+    """
+    compiled = _suitable() if wanted else None
+    return nullcontext() if compiled is None else _FastConvolutions(compiled)
+
+
+def gains(module: nn.Module) -> bool:
+    """Whether ``module`` has convolutions that :func:`fast_convolutions` concerns on this machine."""
+    convs = (part for part in module.modules() if isinstance(part, nn.Conv2d))
+    return _suitable() is not None and any(
+        conv.kernel_size == (3, 3)
+        and conv.groups == 1
+        and conv.stride == conv.dilation == (1, 1)
+        and _is_wide(conv.weight)
+        for conv in convs
+    )
+
+
+def _suitable() -> Kernels | None:
+    compiled = kernels()
+    return compiled if compiled is not None and compiled.lanes >= FEWEST_LANES else None
+
+
+class _FastConvolutions(TorchFunctionMode):
+    def __init__(self, kernels: Kernels) -> None:
+        super().__init__()
+        self._kernels = kernels
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.conv2d:
+            made = _attempt(self._kernels, *args, **kwargs)
+            if made is not None:
+                return made
+        return func(*args, **kwargs)
+
+
+def _attempt(
+    kernels: Kernels,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    """What ``F.conv2d`` of the same arguments gives; None if that is torch's to compute."""
+    margin = {"same": 1, "valid": 0}.get(padding) if isinstance(padding, str) else _one(padding)
+    plain = groups == 1 and _one(stride) == 1 and _one(dilation) == 1 and margin is not None and margin <= 2
+    if not (plain and weight.shape[2:] == (3, 3) and input.ndim == 4 and _is_worth_it(input, weight)):
+        return None
+    assert margin is not None
+    if min(input.shape[2:]) + 2 * margin < 3 or not _are_plain(input, weight, bias):
+        return None
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias)):
+        return _Convolution.apply(kernels, input, weight, bias, margin)  # type: ignore[no-untyped-call, no-any-return]
+    return kernels.winograd(input, weight, bias, margin)
+
+
+def _one(numbers: int | Sequence[int]) -> int | None:
+    """The number of both axes, or None if there are two."""
+    if isinstance(numbers, int):
+        return numbers
+    return numbers[0] if len(set(numbers)) == 1 else None
+
+
+def _is_worth_it(input: Tensor, weight: Tensor) -> bool:
+    return _is_wide(weight) and input.shape[0] * input.shape[2] * input.shape[3] >= FEWEST_PIXELS
+
+
+def _is_wide(weight: Tensor) -> bool:
+    return weight.shape[1] >= FEWEST_IN and weight.shape[0] >= FEWEST_OUT
+
+
+def _are_plain(*tensors: Tensor | None) -> bool:
+    """Whether all are float32 on the CPU, none of them of a subclass, and autocast would leave them so."""
+    return not torch.is_autocast_enabled("cpu") and all(
+        type(t) in (Tensor, nn.Parameter) and t.dtype == torch.float32 and t.device.type == "cpu"
+        for t in tensors
+        if t is not None
+    )
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, kernels: Kernels, features: Tensor, weight: Tensor, bias: Tensor | None, padding: int
+    ) -> Tensor:
+        ctx.save_for_backward(features, weight)
+        ctx.kernels, ctx.padding = kernels, padding
+        return kernels.winograd(features, weight, bias, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        kernels, padding = ctx.kernels, ctx.padding
+        features, weight = ctx.saved_tensors
+        _, of_features, of_weight, of_bias, _ = ctx.needs_input_grad
+        turned = weight.transpose(0, 1).flip(2, 3)
+        return (
+            None,
+            kernels.winograd(gradient, turned, None, 2 - padding) if of_features else None,
+            kernels.winograd_weight(features, gradient, padding) if of_weight else None,
+            gradient.sum((0, 2, 3)) if of_bias else None,
+            None,
+        )

@@ -1,0 +1,298 @@
+"""Minimal filtering computes what torch's convolutions do, gradients included, and only where it is meant to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from training_runs import config, save_pictures
+
+import polyres
+from polyres.errors import CheckpointError, ConfigError
+from polyres.layers import native
+from polyres.layers.native import Kernels, binding, compiling, fast_convolutions
+from polyres.training import run
+from polyres.training.start import initial_model
+
+LAST = torch.channels_last
+
+
+@pytest.fixture(scope="module")
+def kernels() -> Kernels:
+    compiled = native.kernels()
+    if compiled is None or compiled.lanes < 8:
+        pytest.skip(f"needs native kernels with vectors of 8 lanes: {native.why_none()}")
+    return compiled
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch, kernels: Kernels) -> list[int]:
+    """Channels of every convolution that the kernels were given."""
+    calls: list[int] = []
+    plain = Kernels.winograd
+
+    def count(self: Kernels, features: Tensor, *rest: object) -> Tensor:
+        calls.append(features.shape[1])
+        return plain(self, features, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Kernels, "winograd", count)
+    return calls
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape) + seed))
+
+
+def exactly(features: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    return F.conv2d(
+        features.double(), weight.double(), None if bias is None else bias.double(), padding=padding
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    images=st.integers(1, 3),
+    height=st.integers(1, 23),
+    width=st.integers(1, 23),
+    channels=st.integers(1, 40),
+    count=st.integers(1, 70),
+    padding=st.integers(0, 2),
+    given_bias=st.booleans(),
+)
+def test_any_size_is_torchs(
+    kernels: Kernels,
+    images: int,
+    height: int,
+    width: int,
+    channels: int,
+    count: int,
+    padding: int,
+    given_bias: bool,
+) -> None:
+    assume(min(height, width) + 2 * padding >= 3)
+    features = random(images, channels, height, width)
+    weight, bias = random(count, channels, 3, 3) / (3 * channels**0.5), random(count) if given_bias else None
+    made = kernels.winograd(features, weight, bias, padding)
+    expected = exactly(features, weight, bias, padding)
+    torch.testing.assert_close(made.double(), expected, rtol=1e-5, atol=1e-5)
+    gradient = random(*made.shape, seed=1)
+    found = kernels.winograd_weight(features, gradient, padding)
+    wanted = torch.nn.grad.conv2d_weight(features.double(), weight.shape, gradient.double(), padding=padding)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+
+
+def test_pictures_smaller_than_a_kernel_are_refused(kernels: Kernels) -> None:
+    with pytest.raises(ValueError, match="size"):
+        kernels.winograd(random(1, 16, 2, 9), random(16, 16, 3, 3), None, 0)
+    with fast_convolutions(), pytest.raises(RuntimeError, match="Kernel size can't be greater"):
+        F.conv2d(random(300, 16, 2, 9), random(16, 16, 3, 3))
+
+
+def test_what_follows_a_convolution_is_done_in_passing(kernels: Kernels) -> None:
+    features, weight, bias, more = (
+        random(2, 20, 13, 9),
+        random(36, 20, 3, 3),
+        random(36),
+        random(2, 36, 13, 9),
+    )
+    made = kernels.winograd(features, weight, bias, 1, 0.1, more)
+    expected = F.leaky_relu(exactly(features, weight, bias, 1), 0.1) + more
+    torch.testing.assert_close(made.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_threads_share_the_work_and_repeat_it_exactly(
+    number: int, kernels: Kernels, threads: Callable[[int], None]
+) -> None:
+    features, weight, gradient = random(3, 16, 41, 37), random(24, 16, 3, 3), random(3, 24, 41, 37)
+    alone = kernels.winograd(features, weight), kernels.winograd_weight(features, gradient)
+    threads(number)
+    runs = [
+        (kernels.winograd(features, weight), kernels.winograd_weight(features, gradient)) for _ in range(3)
+    ]
+    for made, of_weight in runs:
+        assert torch.equal(made, alone[0])  # however the tiles are dealt out
+        assert torch.equal(of_weight, runs[0][1])
+        torch.testing.assert_close(of_weight, alone[1], rtol=1e-5, atol=1e-3)
+
+
+def test_a_number_that_is_none_is_not_hidden(kernels: Kernels) -> None:
+    features = random(1, 16, 12, 12)
+    features[0, 3, 5, 5] = torch.nan
+    made = kernels.winograd(features, random(16, 16, 3, 3))
+    assert made[0, :, 4:7, 4:7].isnan().all()
+    assert made[0, :, :, 8:].isfinite().all()
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2, "same", "valid", (1, 1)])
+@pytest.mark.parametrize("layout", [LAST, torch.contiguous_format])
+def test_gradients_are_torchs(
+    padding: int | str | tuple[int, int], layout: torch.memory_format, counted: list[int]
+) -> None:
+    def gradients(dtype: torch.dtype, fast: bool) -> list[Tensor]:
+        features = random(2, 18, 20, 17).to(dtype).contiguous(memory_format=layout).requires_grad_()
+        weight, bias = random(21, 18, 3, 3).to(dtype).requires_grad_(), random(21).to(dtype).requires_grad_()
+        with fast_convolutions(fast):
+            made = F.conv2d(features, weight, bias, padding=padding)
+        (made * random(*made.shape).to(dtype)).sum().backward()
+        assert features.grad is not None
+        assert weight.grad is not None
+        assert bias.grad is not None
+        return [made.detach(), features.grad, weight.grad, bias.grad]
+
+    found, wanted = gradients(torch.float32, True), gradients(torch.float64, False)
+    assert counted == [18, 21]  # forward, and the gradient of the features
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+
+
+def test_only_gradients_that_are_wanted_are_made(counted: list[int]) -> None:
+    features, weight = random(1, 16, 24, 24), random(16, 16, 3, 3).requires_grad_()
+    with fast_convolutions():
+        F.conv2d(features, weight, padding=1).sum().backward()
+    assert counted == [16]
+    assert weight.grad is not None
+    assert features.grad is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "options"),
+    [
+        ((1, 64, 32, 32), (64, 16, 3, 3), {"padding": 1, "groups": 4}),
+        ((1, 16, 32, 32), (32, 16, 3, 3), {"padding": 1, "stride": 2}),
+        ((1, 16, 32, 32), (32, 16, 3, 3), {"padding": 2, "dilation": 2}),
+        ((1, 16, 32, 32), (32, 16, 1, 1), {}),
+        ((1, 16, 32, 32), (32, 16, 5, 5), {"padding": 2}),
+        ((1, 16, 32, 32), (32, 16, 3, 3), {"padding": (1, 0)}),
+        ((1, 16, 32, 32), (32, 16, 3, 3), {"padding": 3}),
+        ((1, 3, 32, 32), (32, 3, 3, 3), {"padding": 1}),
+        ((1, 16, 32, 32), (3, 16, 3, 3), {"padding": 1}),
+        ((1, 16, 8, 8), (32, 16, 3, 3), {"padding": 1}),
+        ((16, 600, 2), (32, 16, 3, 3), {"padding": 1}),
+    ],
+)
+def test_all_else_is_left_to_torch(
+    shape: tuple[int, ...], kernel: tuple[int, ...], options: dict[str, object], counted: list[int]
+) -> None:
+    features, weight = random(*shape), random(*kernel)
+    expected = F.conv2d(features, weight, **options)  # type: ignore[arg-type]
+    with fast_convolutions():
+        assert torch.equal(F.conv2d(features, weight, **options), expected)  # type: ignore[arg-type]
+    assert counted == []
+
+
+def test_other_precisions_are_left_to_torch(counted: list[int]) -> None:
+    features, weight = random(1, 16, 32, 32), random(16, 16, 3, 3)
+    with fast_convolutions():
+        assert F.conv2d(features.double(), weight.double(), padding=1).dtype == torch.float64
+        with torch.autocast("cpu", torch.bfloat16):
+            assert F.conv2d(features, weight, padding=1).dtype == torch.bfloat16
+        assert F.conv2d(features.to("meta"), weight.to("meta"), padding=1).device.type == "meta"
+        assert counted == []
+        F.conv2d(features, weight, padding=1)
+    assert counted == [16]
+
+
+def test_other_threads_and_what_follows_are_not_concerned(counted: list[int]) -> None:
+    conv = nn.Conv2d(16, 16, 3, padding=1)
+    with fast_convolutions():
+        other = threading.Thread(target=conv, args=(random(1, 16, 32, 32),))
+        other.start()
+        other.join()
+    conv(random(1, 16, 32, 32))
+    with fast_convolutions(wanted=False):
+        conv(random(1, 16, 32, 32))
+    assert counted == []
+
+
+def test_without_a_compiler_torch_does_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiling, "COMPILERS", ("no-such-compiler",))
+    binding._made.cache_clear()
+    try:
+        features, weight = random(1, 16, 32, 32), random(16, 16, 3, 3)
+        with fast_convolutions():
+            assert torch.equal(F.conv2d(features, weight), F.conv2d(features, weight))
+    finally:
+        monkeypatch.undo()
+        binding._made.cache_clear()
+
+
+# Networks.
+
+
+def edsr(blocks: int = 2, **parts: object) -> dict[str, object]:
+    encoder = {"name": "edsr-baseline", "options": {"channels": 16, "blocks": blocks}}
+    return {
+        "encoder": encoder,
+        "upsampler": {"name": "igconv", "options": {"width": 8, "hidden_layers": 1}},
+        **parts,
+    }
+
+
+def test_engines_use_them_and_say_so(counted: list[int]) -> None:
+    from polyres.upscale.engine import TorchEngine
+
+    torch.manual_seed(0)
+    fused = polyres.fuse(polyres.build(polyres.ModelConfig.model_validate(edsr())), 2)
+    windows = (random(1, 40, 33, 3).sigmoid() * 255).byte().numpy()
+    engines = [TorchEngine(fused, torch.device("cpu"), torch.float32, native) for native in (True, False)]
+    pictures = [engine(windows) for engine in engines]
+    assert counted == [16] * 6  # two blocks, the tail, and the upsampler
+    torch.testing.assert_close(*pictures, rtol=0, atol=1e-5)
+    assert "minimal filtering" in str(engines[0])
+    assert "minimal filtering" not in str(engines[1])
+    assert "minimal filtering" not in str(TorchEngine(fused, torch.device("cpu"), torch.bfloat16))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_runs_use_them_unless_told_otherwise(tmp_path: Path, fast: bool, counted: list[int]) -> None:
+    save_pictures(tmp_path)
+    settings = config(
+        tmp_path,
+        model=edsr(),
+        data={"patch": 20, "batch": 2},
+        steps=2,
+        precision="float32",
+        fast_convolutions=fast,
+    )
+    first = run(settings)
+    assert bool(counted) == fast
+    again = run(settings.model_copy(update={"output": tmp_path / "again"}))
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+# Deeper networks.
+
+
+def test_deeper_networks_begin_as_the_shallower_ones(tmp_path: Path) -> None:
+    shallow = polyres.build(polyres.ModelConfig.model_validate(edsr(2))).eval()
+    polyres.save(shallow, tmp_path / "shallow.safetensors")
+    initial = dict.fromkeys(("encoder", "upsampler"), str(tmp_path / "shallow.safetensors"))
+    save_pictures(tmp_path)
+    begun = initial_model(config(tmp_path, model=edsr(4), initial={**initial, "deepen": True})).eval()
+    image = random(1, 3, 9, 8).sigmoid()
+    assert torch.equal(begun(image, "5/2"), shallow(image, "5/2"))
+    begun.encoder.get_submodule("body.3.conv2").weight.data.fill_(0.1)
+    assert not torch.equal(begun(image, "5/2"), shallow(image, "5/2"))
+    with pytest.raises(CheckpointError, match=r"the encoder of .* is not the one.*body\.2"):
+        initial_model(config(tmp_path, model=edsr(4), initial=initial))
+    with pytest.raises(CheckpointError, match="is not the one"):
+        initial_model(config(tmp_path, model=edsr(1), initial={**initial, "deepen": True}))
+    rdn = {"name": "rdn", "options": {"channels": 8, "growth": 4, "blocks": 1, "layers": 1}}
+    with pytest.raises(ConfigError, match=r"deepen is for EDSR"):
+        initial_model(config(tmp_path, model=edsr(4, encoder=rdn), initial={**initial, "deepen": True}))
