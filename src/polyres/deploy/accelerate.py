@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
+
+import torch
+from torch import Tensor
 
 from polyres.deploy.fuse import FusedModel
 from polyres.encoders import Encoder
-from polyres.layers.native import Kernels, kernels, why_none
+from polyres.layers.native import Kernels, fast_convolutions, gains, kernels, why_none
 
 
 @runtime_checkable
@@ -24,43 +26,55 @@ class Accelerable(Protocol):
         ...
 
 
-def accelerate(fused: FusedModel) -> FusedModel:
-    """``fused`` with its encoder in the native form: for CPUs only, not to be saved or exported.
+class AcceleratedModel(FusedModel):
+    """A fused model whose 3x3 convolutions run by minimal filtering. Made by :func:`accelerate`."""
 
-    The first call on a machine compiles the kernels, which takes seconds.
+    def forward(self, image: Tensor) -> Tensor:
+        """See :meth:`FusedModel.forward`."""
+        with fast_convolutions():
+            return super().forward(image)
+
+
+def accelerate(fused: FusedModel) -> FusedModel:
+    """``fused`` in native forms: its encoder if it has one, and dense 3x3 convolutions.
+
+    For CPUs only, not to be saved or exported. The first call on a machine compiles the kernels, which takes seconds.
 
     Args:
         fused: from :func:`polyres.fuse`; left as it is.
 
     Returns:
-        A new model that shares the upsampler; ``fused`` itself if its encoder has no native form or is not on a CPU,
+        A new model that shares the weights; ``fused`` itself if nothing in it has a native form or it is not on a CPU,
         or this machine has no C compiler.
     """
     encoder = fused.encoder
-    if not (isinstance(encoder, Accelerable) and encoder.has_native_form and _is_on_cpu(encoder)):
+    if not _is_on_cpu(fused) or (compiled := kernels()) is None:
         return fused
-    compiled = kernels()
-    if compiled is None:
+    if has_native_form(encoder):
+        encoder = encoder.accelerated(compiled)
+    elif not gains(fused):
         return fused
-    faster = copy.copy(fused)
-    faster._modules = {**fused._modules, "encoder": encoder.accelerated(compiled).eval()}
-    return faster
+    return AcceleratedModel(encoder, fused.upsampler, fused.mean, fused.value_range).eval()
 
 
-def has_native_form(encoder: Encoder) -> bool:
-    """Whether :func:`accelerate` can do something for ``encoder`` on a machine with a C compiler."""
+def has_native_form(encoder: Encoder) -> TypeGuard[Accelerable]:
+    """Whether :func:`accelerate` replaces ``encoder`` on a machine with a C compiler."""
     return isinstance(encoder, Accelerable) and encoder.has_native_form
 
 
-def describe_acceleration(fused: FusedModel, accelerated: FusedModel) -> str:
-    """What to tell a user of ``accelerated``, made from ``fused``; empty if that has no native form."""
-    if not has_native_form(fused.encoder):
-        return ""
+def describe_acceleration(
+    fused: FusedModel, accelerated: FusedModel, dtype: torch.dtype = torch.float32
+) -> str:
+    """What to tell a user of ``accelerated``, made from ``fused`` and run in ``dtype``; empty if nothing is gained."""
     if accelerated is fused:
-        reason = why_none() if _is_on_cpu(fused.encoder) else "they are for CPUs"
+        if not has_native_form(fused.encoder):
+            return ""
+        reason = why_none() if _is_on_cpu(fused) else "they are for CPUs"
         return f"without native kernels: {reason}"
-    return "encoder by native kernels in float32"
+    encoder = "encoder by native kernels in float32" if has_native_form(fused.encoder) else ""
+    filtered = "3x3 convolutions by minimal filtering" if dtype == torch.float32 and gains(accelerated) else ""
+    return ", ".join(filter(None, (encoder, filtered)))
 
 
-def _is_on_cpu(encoder: Encoder) -> bool:
-    return all(parameter.device.type == "cpu" for parameter in encoder.parameters())
+def _is_on_cpu(fused: FusedModel) -> bool:
+    return all(parameter.device.type == "cpu" for parameter in fused.parameters())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ def accumulate_gradients(
         place = micro * processes.world + processes.rank
         seed_randomness(config, state.step, place)
         low, high = tensors(batch, config.device)
-        with autocast(config), fast_convolutions(config.fast_convolutions and not config.compile):
+        with arithmetic(config):
             output, base = outputs(state.model, low, batch.scale, terms)
         output = output.float()
         value = weighted_sum(terms, output, high, base.float())
@@ -210,10 +210,9 @@ def tensors(batch: Batch, device: str) -> tuple[Tensor, Tensor]:
     return convert(batch.low), convert(batch.high)
 
 
-def autocast(config: RunConfig) -> Any:
-    """The precision of the convolutions, as a context manager."""
-    if config.precision == "float32" or (
-        config.precision == "auto" and not has_fast_bfloat16(torch.device(config.device))
-    ):
-        return nullcontext()
-    return torch.autocast(torch.device(config.device).type, torch.bfloat16)
+def arithmetic(config: RunConfig) -> AbstractContextManager[object]:
+    """How convolutions are computed, as a context manager."""
+    device = torch.device(config.device)
+    if config.precision == "bfloat16" or (config.precision == "auto" and has_fast_bfloat16(device)):
+        return torch.autocast(device.type, torch.bfloat16)
+    return fast_convolutions(config.fast_convolutions and device.type == "cpu" and not config.compile)

@@ -19,7 +19,7 @@ from polyres.metrics import PROTOCOLS
 from polyres.model import SRModel
 from polyres.scale import Scale
 from polyres.training.config import RunConfig
-from polyres.training.loop import autocast
+from polyres.training.loop import arithmetic
 
 
 def validate(
@@ -52,7 +52,7 @@ def validate(
 def _enlarged(model: SRModel, low: Pixels, scale: Scale, config: RunConfig) -> Any:
     """(H, W, 3) float32, not clamped."""
     image = torch.from_numpy(low).to(config.device).permute(2, 0, 1)[None].float() / 255
-    with torch.inference_mode(), autocast(config):
+    with torch.inference_mode(), arithmetic(config):
         output = model(image, scale)
     return output[0].float().permute(1, 2, 0).cpu().numpy()
 

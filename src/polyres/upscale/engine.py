@@ -12,7 +12,6 @@ from polyres.deploy.accelerate import accelerate, describe_acceleration
 from polyres.deploy.fuse import FusedModel
 from polyres.errors import PictureError, UsageError
 from polyres.layers.layout import channels_last
-from polyres.layers.native import fast_convolutions, gains
 from polyres.pictures.picture import Pixels
 from polyres.pictures.tensors import unit_tensor
 from polyres.upscale.memory import peak_bytes
@@ -87,11 +86,9 @@ class TorchEngine(Engine):
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise UsageError(f"dtype must be float32, bfloat16 or float16; got {dtype}")
         super().__init__(fused, device, dtype)
-        self._native = native and device.type == "cpu"
-        form = accelerate(fused) if self._native else fused
-        self._notes = [describe_acceleration(fused, form)] if self._native else []
-        if self._native and dtype == torch.float32 and gains(form):
-            self._notes.append("3x3 convolutions by minimal filtering")
+        native = native and device.type == "cpu"
+        form = accelerate(fused) if native else fused
+        self._acceleration = describe_acceleration(fused, form, dtype) if native else ""
         self.module = channels_last(form.to(device))
         self._bytes_per_pixel: float | None = None
 
@@ -104,11 +101,12 @@ class TorchEngine(Engine):
         return self._bytes_per_pixel
 
     def __str__(self) -> str:
-        return ", ".join([f"torch, {_name(self.dtype)} on {self.device}", *filter(None, self._notes)])
+        where = f"torch, {_name(self.dtype)} on {self.device}"
+        return f"{where}, {self._acceleration}" if self._acceleration else where
 
     def _run(self, image: Tensor) -> Tensor:
         mixed = torch.autocast(self.device.type, self.dtype) if self.dtype != torch.float32 else nullcontext()
-        with torch.inference_mode(), mixed, fast_convolutions(self._native):
+        with torch.inference_mode(), mixed:
             enlarged: Tensor = self.module(image.contiguous(memory_format=torch.channels_last))
             return enlarged.float()
 

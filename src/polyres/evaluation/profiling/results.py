@@ -63,7 +63,8 @@ class Cost(BaseModel):
     Attributes:
         model: as the user named it.
         scale: as ``Scale`` writes it.
-        form: dynamic (kernels generated for each picture), cached (generated once), or fused (a plain network).
+        form: dynamic (kernels generated for each picture), cached (generated once), fused (a plain network), or
+            accelerated (that one with native kernels, as ``polyres upscale`` runs it on a CPU).
         engine: torch or onnxruntime.
         dtype: what convolutions compute in.
         low: height and width of the picture given.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from polyres.deploy import FusedModel, fuse
+from polyres.deploy import FusedModel, accelerate, fuse
 from polyres.deploy.cost import multiply_adds, parameters, peak_of_tensors, take_turns
 from polyres.deploy.devices import describe
 from polyres.errors import UsageError
@@ -22,8 +22,8 @@ from polyres.scale import Scale, ScaleLike
 
 #: What runs the network.
 ENGINES = ("torch", "onnxruntime")
-#: The forms that torch runs; ONNX Runtime runs fused ones only.
-FORMS = ("dynamic", "cached", "fused")
+#: The forms that torch runs, the last one on CPUs only; ONNX Runtime runs fused ones only.
+FORMS = ("dynamic", "cached", "fused", "accelerated")
 #: Height and width of the result that costs are quoted for.
 OUTPUT = (720, 1280)
 
@@ -160,16 +160,19 @@ def _ways(
         "cached": forms.cached(on_device, scale),
         "fused": forms.no_grad(placed(copy.deepcopy(plain), device)),
     }
+    native = accelerate(plain)
+    if device.type == "cpu" and native is not plain:
+        made["accelerated"] = forms.no_grad(placed(native, device))
     for dtype in dtypes:
-        for form in FORMS:
+        for form, run in made.items():
             name = str(dtype).removeprefix("torch.")
-            yield _Way(form, "torch", name, forms.in_precision(made[form], device, dtype))
+            yield _Way(form, "torch", name, forms.in_precision(run, device, dtype))
 
 
 def _count(model: SRModel, plain: FusedModel, form: str, low: tuple[int, int]) -> int:
     """Multiply-adds of one picture, on tensors without values."""
     scale, nowhere = plain.scale, torch.device("meta")
-    if form == "fused":
+    if form in ("fused", "accelerated"):
         run = forms.no_grad(copy.deepcopy(plain).to(nowhere))
     else:
         make = forms.dynamic if form == "dynamic" else forms.cached
