@@ -1,6 +1,7 @@
 """Measure a trained model and put it into the package with its card.
 
-``python benchmarks/bundle.py RUN/model.safetensors --training "..."`` prints the tables of the README.
+``python benchmarks/bundle.py RUN/model.safetensors --training "..."`` prints the tables of the README. What the bundled
+models compute is tested; ``python tests/golden.py`` renews what the test expects.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ SETS = ("Set5", "Set14", "BSD100")
 SCALES = ("2", "3", "4")
 PROTOCOL = "paper-y"
 
+SUMMARY = "one file for every scale, for pictures that were shrunk by bicubic and nothing worse"
 TRAINING_DATA = (
     "1,272 tiles (301 megapixels) of 480 to 576 pixels from photographs and artwork under CC BY-SA, CC0, CC BY, "
     "Unsplash, Pexels licences or in the public domain; no picture of Set5, Set14, BSD100 or Urban100"
@@ -30,6 +32,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/bench"))
     parser.add_argument("--name", default="small")
     parser.add_argument("--training", required=True, help="the recipe in a sentence, with its steps")
+    parser.add_argument("--summary", default=SUMMARY, help="one line: what it is for")
     parser.add_argument("--scales", nargs="+", default=SCALES)
     arguments = parser.parse_args()
     model = polyres.load(arguments.model)
@@ -38,7 +41,7 @@ def main() -> None:
     card = trained.model_copy(
         update={
             "name": arguments.name,
-            "summary": "one file for every scale, for pictures that were shrunk by bicubic and nothing worse",
+            "summary": arguments.summary,
             "licence": "Apache-2.0",
             "training_data": TRAINING_DATA,
             "training": arguments.training,

@@ -18,7 +18,11 @@ from polyres.weights.files import decode, read_weights, write_weights
 from polyres.weights.strict import build_held, load_strictly
 
 #: Models inside the package: name to file.
-BUNDLED: Mapping[str, str] = {"default": "small.safetensors", "small": "small.safetensors"}
+BUNDLED: Mapping[str, str] = {
+    "default": "small.safetensors",
+    "small": "small.safetensors",
+    "tiny": "tiny.safetensors",
+}
 
 _FOLDER = Path(__file__).parent / "bundled"
 
