@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from training_runs import config, save_pictures
 
 import polyres
+from polyres.encoders import ENCODERS
 from polyres.errors import CheckpointError, ConfigError
 from polyres.layers import native
-from polyres.layers.native import Kernels, binding, compiling, fast_convolutions
+from polyres.layers.native import Kernels, binding, compiling, convolve, fast_convolutions
 from polyres.training import run
 from polyres.training.start import initial_model
 
@@ -167,6 +168,45 @@ def test_only_gradients_that_are_wanted_are_made(counted: list[int]) -> None:
     assert counted == [16]
     assert weight.grad is not None
     assert features.grad is None
+
+
+@pytest.mark.parametrize("slope", [0, 0.1, 1])
+@pytest.mark.parametrize("added", [False, True])
+def test_activations_and_sums_are_fused_into_convolutions(
+    slope: float, added: bool, counted: list[int]
+) -> None:
+    conv = nn.Conv2d(20, 24, 3, padding=1)
+    features, more = random(2, 20, 21, 19), random(2, 24, 21, 19) if added else None
+    expected = F.leaky_relu(conv(features), slope) + (0 if more is None else more)
+    torch.testing.assert_close(convolve(conv, features, slope, more), expected)
+    assert counted == []
+    with fast_convolutions():
+        with torch.no_grad():
+            fused = convolve(conv, features, slope, more)
+        learnt = convolve(conv, features, slope, more)
+    assert counted == [20, 20]
+    for made in (fused, learnt):
+        torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
+    learnt.sum().backward()
+    ours, conv.weight.grad = conv.weight.grad, None
+    expected.sum().backward()
+    assert ours is not None
+    torch.testing.assert_close(ours, conv.weight.grad, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["edsr-baseline", "edsr", "rcan"])
+def test_encoders_compute_the_same(name: str, counted: list[int]) -> None:
+    torch.manual_seed(0)
+    options = {"edsr-baseline": {"blocks": 2}, "edsr": {"blocks": 2}, "rcan": {"groups": 2, "blocks": 1}}[
+        name
+    ]
+    encoder = ENCODERS.make(name, channels=16, **options).eval()
+    image = random(1, 3, 30, 28).sigmoid()
+    with torch.no_grad():
+        expected = encoder(image)
+        with fast_convolutions():
+            torch.testing.assert_close(encoder(image), expected, rtol=1e-5, atol=1e-5)
+    assert len(counted) >= 5
 
 
 @pytest.mark.parametrize(

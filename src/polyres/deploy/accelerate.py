@@ -72,7 +72,9 @@ def describe_acceleration(
         reason = why_none() if _is_on_cpu(fused) else "they are for CPUs"
         return f"without native kernels: {reason}"
     encoder = "encoder by native kernels in float32" if has_native_form(fused.encoder) else ""
-    filtered = "3x3 convolutions by minimal filtering" if dtype == torch.float32 and gains(accelerated) else ""
+    filtered = (
+        "3x3 convolutions by minimal filtering" if dtype == torch.float32 and gains(accelerated) else ""
+    )
     return ", ".join(filter(None, (encoder, filtered)))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
 from polyres.layers.blocks import conv3x3
+from polyres.layers.native import convolve
 
 
 class ResidualBlock(nn.Module):
@@ -20,11 +20,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The block's output."""
-        # In place: a convolution's gradient needs its input, not its output, and fresh memory costs time.
-        residual: Tensor = self.conv2(torch.relu_(self.conv1(features)))
-        if self.residual_scale != 1:
-            residual *= self.residual_scale
-        return residual.add_(features)
+        hidden = convolve(self.conv1, features, slope=0)
+        if self.residual_scale == 1:
+            return convolve(self.conv2, hidden, add=features)
+        return convolve(self.conv2, hidden).mul_(self.residual_scale).add_(features)
 
 
 class EDSR(Encoder):
@@ -62,5 +61,4 @@ class EDSR(Encoder):
     def forward(self, image: Tensor) -> Tensor:
         """Features (N, ``channels``, H, W)."""
         shallow = self.head(image)
-        features: Tensor = self.tail(self.body(shallow))
-        return features.add_(shallow)
+        return convolve(self.tail, self.body(shallow), add=shallow)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
 from polyres.layers.blocks import conv1x1, conv3x3
 from polyres.layers.channel_attention import ChannelAttention
+from polyres.layers.native import convolve
 from polyres.registry import Entry
 
 
@@ -23,7 +23,7 @@ class AttentionBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The block's output."""
-        residual: Tensor = self.attention(self.conv2(torch.relu(self.conv1(features))))
+        residual: Tensor = self.attention(convolve(self.conv2, convolve(self.conv1, features, slope=0)))
         return features + (residual if self.residual_scale == 1 else residual * self.residual_scale)
 
 
@@ -39,8 +39,7 @@ class ResidualGroup(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The group's output."""
-        output: Tensor = features + self.tail(self.blocks(features))
-        return output
+        return convolve(self.tail, self.blocks(features), add=features)
 
 
 class RCAN(Encoder):

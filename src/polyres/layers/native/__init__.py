@@ -2,7 +2,7 @@
 
 from polyres.layers.native.binding import Kernels, kernels, why_none
 from polyres.layers.native.packing import MOST_PAIRS, Branch, Chain, Dense, bias_of
-from polyres.layers.native.winograd import fast_convolutions, gains
+from polyres.layers.native.winograd import convolve, fast_convolutions, gains
 
 __all__ = [
     "MOST_PAIRS",
@@ -11,6 +11,7 @@ __all__ = [
     "Dense",
     "Kernels",
     "bias_of",
+    "convolve",
     "fast_convolutions",
     "gains",
     "kernels",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -53,10 +54,45 @@ def _suitable() -> Kernels | None:
     return compiled if compiled is not None and compiled.lanes >= FEWEST_LANES else None
 
 
+def convolve(conv: nn.Conv2d, features: Tensor, slope: float = 1.0, add: Tensor | None = None) -> Tensor:
+    """``leaky(conv(features)) [+ add]``, in one pass over memory where :func:`fast_convolutions` takes it over.
+
+    Args:
+        conv: called as a module, hooks included, where that is not so.
+        features: (N, C, H, W).
+        slope: of the LeakyReLU: 0 for ReLU, 1 for none.
+        add: like the result, or None.
+    """
+    kernels = _current.get()
+    if kernels is not None and conv.padding_mode == "zeros" and not torch.is_grad_enabled():
+        weight, bias = conv.weight, conv.bias
+        margin = _margin(features, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        if margin is not None and _are_plain(add):
+            return kernels.winograd(features, weight, bias, margin, slope, add)
+    made: Tensor = conv(features)
+    # In place: a convolution's gradient needs its input, not its output, and fresh memory costs time.
+    if slope == 1:
+        return made if add is None else made.add_(add)
+    activated = torch.relu_(made) if slope == 0 else F.leaky_relu_(made, slope)
+    return activated if add is None else activated + add
+
+
+#: The kernels of the innermost block of :func:`fast_convolutions` in this thread.
+_current: ContextVar[Kernels | None] = ContextVar("fast convolutions", default=None)
+
+
 class _FastConvolutions(TorchFunctionMode):
     def __init__(self, kernels: Kernels) -> None:
         super().__init__()
         self._kernels = kernels
+
+    def __enter__(self) -> _FastConvolutions:
+        self._token = _current.set(self._kernels)
+        return super().__enter__()  # type: ignore[no-untyped-call, no-any-return]
+
+    def __exit__(self, *raised: object) -> None:
+        _current.reset(self._token)
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self,
@@ -74,26 +110,34 @@ class _FastConvolutions(TorchFunctionMode):
 
 
 def _attempt(
-    kernels: Kernels,
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: str | int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
+    kernels: Kernels, input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **options: Any
 ) -> Tensor | None:
     """What ``F.conv2d`` of the same arguments gives; None if that is torch's to compute."""
-    margin = {"same": 1, "valid": 0}.get(padding) if isinstance(padding, str) else _one(padding)
-    plain = groups == 1 and _one(stride) == 1 and _one(dilation) == 1 and margin is not None and margin <= 2
-    if not (plain and weight.shape[2:] == (3, 3) and input.ndim == 4 and _is_worth_it(input, weight)):
-        return None
-    assert margin is not None
-    if min(input.shape[2:]) + 2 * margin < 3 or not _are_plain(input, weight, bias):
+    margin = _margin(input, weight, bias, *rest, **options)
+    if margin is None:
         return None
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias)):
         return _Convolution.apply(kernels, input, weight, bias, margin)  # type: ignore[no-untyped-call, no-any-return]
     return kernels.winograd(input, weight, bias, margin)
+
+
+def _margin(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> int | None:
+    """The padding of a convolution that the kernels can compute and that is worth it; None for any other."""
+    margin = {"same": 1, "valid": 0}.get(padding) if isinstance(padding, str) else _one(padding)
+    if margin is None or margin > 2 or (groups, _one(stride), _one(dilation)) != (1, 1, 1):
+        return None
+    if weight.shape[2:] != (3, 3) or input.ndim != 4 or not _is_worth_it(input, weight):
+        return None
+    fits = min(input.shape[2:]) + 2 * margin >= 3 and _are_plain(input, weight, bias)
+    return margin if fits else None
 
 
 def _one(numbers: int | Sequence[int]) -> int | None:
