@@ -24,8 +24,9 @@ from polyres.deploy.devices import describe
 from polyres.deploy.onnx import export_onnx
 from polyres.files import replacing
 from polyres.layers.layout import channels_last
+from polyres.weights import BUNDLED
 
-#: Encoder and upsampler; weights are fresh, since time does not depend on them.
+#: Encoder and upsampler; weights are fresh, since time does not depend on them. Bundled models follow.
 NETWORKS = {
     "KRGN, SPConv": ("krgn", "spconv"),
     "KRGN, IGConv+": ("krgn", "igconv+"),
@@ -33,6 +34,8 @@ NETWORKS = {
     "EDSR-baseline, IGConv+": ("edsr-baseline", "igconv+"),
     "SMFANet+, SPConv": ("smfanet+", "spconv"),
 }
+#: What the others' best times are compared with.
+YARDSTICK = "SMFANet+, SPConv"
 REFERENCE = "torch, float32, NCHW"
 NATIVE = "torch and native kernels, float32"
 
@@ -43,17 +46,19 @@ def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     image = torch.rand(1, 3, arguments.height, arguments.width)
-    sections = []
-    for name, (encoder, upsampler) in NETWORKS.items():
-        if arguments.only in name:
-            with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-                fused = fused_network(encoder, upsampler, arguments.scale)
-                engines = dict(torch_engines(fused, image))
-                if not arguments.torch_only:
-                    engines.update(other_engines(fused, image, arguments.threads, Path(folder)))
-                seconds = take_turns(engines, arguments.rounds)
-            sections.append(section(name, seconds))
-            print(sections[-1], flush=True)
+    sections, fastest = [], {}
+    for name, fused in networks(arguments.scale, arguments.only):
+        with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+            engines = dict(torch_engines(fused, image))
+            if not arguments.torch_only:
+                engines.update(other_engines(fused, image, arguments.threads, Path(folder)))
+            seconds = take_turns(engines, arguments.rounds)
+        medians = {engine: statistics.median(times) for engine, times in seconds.items()}
+        fastest[name] = min(medians.items(), key=lambda pair: pair[1])
+        sections.append(section(name, seconds))
+        print(sections[-1], flush=True)
+    sections.append(best(fastest))
+    print(sections[-1])
     title = f"{arguments.width}x{arguments.height} pixels to x{arguments.scale}"
     page = PAGE.format(
         size=title,
@@ -88,6 +93,16 @@ def fused_network(encoder: str, upsampler: str, scale: int) -> FusedModel:
         "upsampler": {"name": upsampler, "options": {"scales": [scale]} if upsampler == "spconv" else {}},
     }
     return polyres.fuse(polyres.build(polyres.ModelConfig.model_validate(parts)), scale)
+
+
+def networks(scale: int, only: str) -> Iterator[tuple[str, FusedModel]]:
+    """All whose name contains ``only``, by name."""
+    for name, (encoder, upsampler) in NETWORKS.items():
+        if only in name:
+            yield name, fused_network(encoder, upsampler, scale)
+    for name in dict.fromkeys(Path(file).stem for file in BUNDLED.values()):
+        if only in f"{name}, bundled":
+            yield f"{name}, bundled", polyres.fuse(polyres.load(name), scale)
 
 
 def torch_engines(fused: FusedModel, image: Tensor) -> Iterator[tuple[str, Engine]]:
@@ -172,6 +187,20 @@ def gain(seconds: dict[str, list[float]]) -> str:
         for name in (REFERENCE, best)
     ]
     return f"Native kernels: {against[0]:.1f} times as fast as {REFERENCE}; {against[1]:.1f} times as {best}."
+
+
+def best(fastest: dict[str, tuple[str, float]]) -> str:
+    """A table of the fastest engine of each network."""
+    lines = [
+        "## The fastest of each",
+        "",
+        f"| network | engine | median | against {YARDSTICK} |",
+        "|---|---|---|---|",
+    ]
+    for name, (engine, seconds) in fastest.items():
+        against = f"{seconds / fastest[YARDSTICK][1]:.2f}" if YARDSTICK in fastest else ""
+        lines.append(f"| {name} | {engine} | {seconds * 1000:.0f} ms | {against} |")
+    return "\n".join([*lines, ""])
 
 
 def versions() -> str:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from training_runs import config, save_pictures
 
 import polyres
+from polyres.deploy.accelerate import AcceleratedModel, accelerate
 from polyres.encoders import ENCODERS
 from polyres.errors import CheckpointError, ConfigError
 from polyres.layers import native
@@ -221,7 +223,6 @@ def test_encoders_compute_the_same(name: str, counted: list[int]) -> None:
         ((1, 16, 32, 32), (32, 16, 3, 3), {"padding": 3}),
         ((1, 3, 32, 32), (32, 3, 3, 3), {"padding": 1}),
         ((1, 16, 32, 32), (3, 16, 3, 3), {"padding": 1}),
-        ((1, 16, 8, 8), (32, 16, 3, 3), {"padding": 1}),
         ((16, 600, 2), (32, 16, 3, 3), {"padding": 1}),
     ],
 )
@@ -297,6 +298,42 @@ def test_engines_use_them_and_say_so(counted: list[int]) -> None:
     assert "minimal filtering" in str(engines[0])
     assert "minimal filtering" not in str(engines[1])
     assert "minimal filtering" not in str(TorchEngine(fused, torch.device("cpu"), torch.bfloat16))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    height=st.integers(1, 130),
+    width=st.integers(1, 130),
+    tile=st.integers(1, 40),
+    blocks=st.integers(0, 2),
+    scale=st.sampled_from(["2", "3", "5/2"]),
+)
+def test_tiles_equal_the_whole_to_the_bit(
+    kernels: Kernels, height: int, width: int, tile: int, blocks: int, scale: str
+) -> None:
+    torch.manual_seed(height)
+    model = polyres.build(polyres.ModelConfig.model_validate(edsr(blocks)))
+    pixels = (random(height, width, 3).sigmoid() * 65535).numpy().astype("uint16")
+    whole, tiled = (
+        polyres.Upscaler(model, device="cpu", tile=size)(polyres.Picture(pixels), scale=scale).pixels
+        for size in (0, tile)
+    )
+    assert whole.dtype == np.uint16
+    if scale == "5/2":  # torch's strided convolutions round by the size of what they are given
+        assert np.abs(tiled.astype(int) - whole).max() <= 1
+    else:
+        assert np.array_equal(tiled, whole)
+
+
+def test_networks_whose_tiles_would_overlap_too_far_keep_torchs_convolutions(kernels: Kernels) -> None:
+    near, far = (
+        accelerate(polyres.fuse(polyres.build(polyres.ModelConfig.model_validate(edsr(blocks))), 2))
+        for blocks in (2, 33)
+    )
+    assert isinstance(near, AcceleratedModel)
+    assert (near.fast, near.context, near.multiple_of) == (6, 7 + 3 * 6, 4)
+    assert not isinstance(far, AcceleratedModel)
+    assert far.context == 69
 
 
 @pytest.mark.parametrize("fast", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from polyres.deploy.fuse import FusedModel
 from polyres.encoders import Encoder
-from polyres.layers.native import Kernels, fast_convolutions, gains, kernels, why_none
+from polyres.layers.native import BLOCK, Kernels, count_fast, fast_convolutions, kernels, why_none
 
 
 @runtime_checkable
@@ -26,12 +27,37 @@ class Accelerable(Protocol):
         ...
 
 
+#: Context up to which convolutions run by minimal filtering: beyond it, overlapping tiles would cost what is gained.
+MOST_CONTEXT = 256
+
+
 class AcceleratedModel(FusedModel):
-    """A fused model whose 3x3 convolutions run by minimal filtering. Made by :func:`accelerate`."""
+    """A fused model in native forms. Made by :func:`accelerate`.
+
+    Its context and multiple_of are those at which tiles equal the whole to the bit: each convolution by minimal
+    filtering looks as far as the blocks go that its outer pixels lie in.
+
+    Args:
+        fused: what it equals.
+        encoder: that of ``fused`` or its native form.
+
+    Attributes:
+        fast: how many convolutions run by minimal filtering.
+    """
+
+    def __init__(self, fused: FusedModel, encoder: Encoder) -> None:
+        super().__init__(encoder, fused.upsampler, fused.mean, fused.value_range)
+        self.fast, context = count_fast(self), self.context
+        if self.fast and context is not None:
+            further = context + (BLOCK - 1) * self.fast
+            if further > MOST_CONTEXT:
+                self.fast = 0
+            else:
+                self.context, self.multiple_of = further, math.lcm(self.multiple_of, BLOCK)
 
     def forward(self, image: Tensor) -> Tensor:
         """See :meth:`FusedModel.forward`."""
-        with fast_convolutions():
+        with fast_convolutions(self.fast > 0):
             return super().forward(image)
 
 
@@ -51,10 +77,9 @@ def accelerate(fused: FusedModel) -> FusedModel:
     if not _is_on_cpu(fused) or (compiled := kernels()) is None:
         return fused
     if has_native_form(encoder):
-        encoder = encoder.accelerated(compiled)
-    elif not gains(fused):
-        return fused
-    return AcceleratedModel(encoder, fused.upsampler, fused.mean, fused.value_range).eval()
+        return AcceleratedModel(fused, encoder.accelerated(compiled)).eval()
+    made = AcceleratedModel(fused, encoder).eval()
+    return made if made.fast else fused
 
 
 def has_native_form(encoder: Encoder) -> TypeGuard[Accelerable]:
@@ -66,15 +91,13 @@ def describe_acceleration(
     fused: FusedModel, accelerated: FusedModel, dtype: torch.dtype = torch.float32
 ) -> str:
     """What to tell a user of ``accelerated``, made from ``fused`` and run in ``dtype``; empty if nothing is gained."""
-    if accelerated is fused:
+    if not isinstance(accelerated, AcceleratedModel):
         if not has_native_form(fused.encoder):
             return ""
         reason = why_none() if _is_on_cpu(fused) else "they are for CPUs"
         return f"without native kernels: {reason}"
     encoder = "encoder by native kernels in float32" if has_native_form(fused.encoder) else ""
-    filtered = (
-        "3x3 convolutions by minimal filtering" if dtype == torch.float32 and gains(accelerated) else ""
-    )
+    filtered = "3x3 convolutions by minimal filtering" if dtype == torch.float32 and accelerated.fast else ""
     return ", ".join(filter(None, (encoder, filtered)))
 
 

@@ -85,9 +85,9 @@ class TorchEngine(Engine):
     ) -> None:
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise UsageError(f"dtype must be float32, bfloat16 or float16; got {dtype}")
-        super().__init__(fused, device, dtype)
         native = native and device.type == "cpu"
         form = accelerate(fused) if native else fused
+        super().__init__(form, device, dtype)
         self._acceleration = describe_acceleration(fused, form, dtype) if native else ""
         self.module = channels_last(form.to(device))
         self._bytes_per_pixel: float | None = None

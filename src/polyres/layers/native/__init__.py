@@ -2,9 +2,10 @@
 
 from polyres.layers.native.binding import Kernels, kernels, why_none
 from polyres.layers.native.packing import MOST_PAIRS, Branch, Chain, Dense, bias_of
-from polyres.layers.native.winograd import convolve, fast_convolutions, gains
+from polyres.layers.native.winograd import BLOCK, convolve, count_fast, fast_convolutions
 
 __all__ = [
+    "BLOCK",
     "MOST_PAIRS",
     "Branch",
     "Chain",
@@ -12,8 +13,8 @@ __all__ = [
     "Kernels",
     "bias_of",
     "convolve",
+    "count_fast",
     "fast_convolutions",
-    "gains",
     "kernels",
     "why_none",
 ]

@@ -20,8 +20,13 @@ from torch.overrides import TorchFunctionMode
 
 from polyres.layers.native.binding import Kernels, kernels
 
-#: What is worth it: lanes of a vector, channels in and out, pixels of the input. Below, transforms cost too much.
-FEWEST_LANES, FEWEST_IN, FEWEST_OUT, FEWEST_PIXELS = 8, 16, 8, 512
+#: What is worth it: lanes of a vector, channels in and out. Below, transforms cost too much. Sizes of pictures play no
+#: part, so that a part of a picture is computed as the whole is.
+FEWEST_LANES, FEWEST_IN, FEWEST_OUT = 8, 16, 8
+
+#: Side of the blocks of output that are computed together, from the features' first pixel on. How their pixels are
+#: rounded depends on all that the block looks at, so that equal results take equal blocks.
+BLOCK = 4
 
 
 def fast_convolutions(wanted: bool = True) -> AbstractContextManager[object]:
@@ -37,10 +42,12 @@ def fast_convolutions(wanted: bool = True) -> AbstractContextManager[object]:
     return nullcontext() if compiled is None else _FastConvolutions(compiled)
 
 
-def gains(module: nn.Module) -> bool:
-    """Whether ``module`` has convolutions that :func:`fast_convolutions` concerns on this machine."""
+def count_fast(module: nn.Module) -> int:
+    """How many convolutions of ``module`` :func:`fast_convolutions` concerns on this machine."""
+    if _suitable() is None:
+        return 0
     convs = (part for part in module.modules() if isinstance(part, nn.Conv2d))
-    return _suitable() is not None and any(
+    return sum(
         conv.kernel_size == (3, 3)
         and conv.groups == 1
         and conv.stride == conv.dilation == (1, 1)
@@ -134,7 +141,7 @@ def _margin(
     margin = {"same": 1, "valid": 0}.get(padding) if isinstance(padding, str) else _one(padding)
     if margin is None or margin > 2 or (groups, _one(stride), _one(dilation)) != (1, 1, 1):
         return None
-    if weight.shape[2:] != (3, 3) or input.ndim != 4 or not _is_worth_it(input, weight):
+    if weight.shape[2:] != (3, 3) or input.ndim != 4 or not _is_wide(weight):
         return None
     fits = min(input.shape[2:]) + 2 * margin >= 3 and _are_plain(input, weight, bias)
     return margin if fits else None
@@ -145,10 +152,6 @@ def _one(numbers: int | Sequence[int]) -> int | None:
     if isinstance(numbers, int):
         return numbers
     return numbers[0] if len(set(numbers)) == 1 else None
-
-
-def _is_worth_it(input: Tensor, weight: Tensor) -> bool:
-    return _is_wide(weight) and input.shape[0] * input.shape[2] * input.shape[3] >= FEWEST_PIXELS
 
 
 def _is_wide(weight: Tensor) -> bool:

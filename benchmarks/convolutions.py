@@ -1,0 +1,135 @@
+"""Dense 3x3 convolutions by minimal filtering against torch's: ``python benchmarks/convolutions.py``.
+
+Both take turns, forward, for the gradient of the features and for that of the weight, in float32, channels last. Errors
+are the largest against float64, in units of the result's standard deviation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from polyres.deploy.cost import take_turns
+from polyres.deploy.devices import describe
+from polyres.files import replacing
+from polyres.layers.native import Kernels, kernels, why_none
+
+#: Images, channels in and out, height and width.
+SHAPES = (
+    (1, 64, 64, 180, 320),
+    (1, 64, 48, 180, 320),
+    (1, 32, 32, 180, 320),
+    (1, 256, 256, 96, 96),
+    (16, 64, 64, 48, 48),
+    (5, 64, 64, 66, 66),
+    (16, 64, 27, 48, 48),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--report", type=Path, default=Path("docs/convolutions.md"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    compiled = kernels()
+    if compiled is None:
+        raise SystemExit(f"needs native kernels: {why_none()}")
+    with torch.inference_mode():
+        table = "\n".join(row(compiled, *shape, arguments.rounds) for shape in SHAPES)
+    page = PAGE.format(table=table, rounds=arguments.rounds, machine=describe(torch.device("cpu")))
+    with replacing(arguments.report) as stream:
+        stream.write(page.encode())
+    print(page)
+
+
+def row(
+    kernels: Kernels, images: int, channels: int, count: int, height: int, width: int, rounds: int
+) -> str:
+    """One shape: ratios of time and errors, forward and of both gradients."""
+    torch.manual_seed(0)
+    layout = torch.channels_last
+    features = torch.randn(images, channels, height, width).contiguous(memory_format=layout)
+    gradient = torch.randn(images, count, height, width).contiguous(memory_format=layout)
+    weight = torch.randn(count, channels, 3, 3)
+    turned, last = weight.transpose(0, 1).flip(2, 3), weight.contiguous(memory_format=layout)
+
+    def gradients(which: int, *tensors: Tensor) -> Tensor:
+        mask = [index == which for index in range(3)]
+        made = torch.ops.aten.convolution_backward(
+            *tensors, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask
+        )
+        return made[which]
+
+    exact = [tensor.double() for tensor in (gradient, features, weight)]
+    passes: list[tuple[Callable[[], Tensor], Callable[[], Tensor], Tensor]] = [
+        (
+            lambda: kernels.winograd(features, weight),
+            lambda: F.conv2d(features, last, padding=1),
+            F.conv2d(exact[1], exact[2], padding=1),
+        ),
+        (
+            lambda: kernels.winograd(gradient, turned),
+            lambda: gradients(0, gradient, features, last),
+            gradients(0, *exact),
+        ),
+        (
+            lambda: kernels.winograd_weight(features, gradient),
+            lambda: gradients(1, gradient, features, last),
+            gradients(1, *exact),
+        ),
+    ]
+    cells = [cell(*each, rounds) for each in passes]
+    return f"| {images}×{channels}×{height}×{width} to {count} | {' | '.join(cells)} |"
+
+
+def cell(ours: Callable[[], Tensor], theirs: Callable[[], Tensor], exact: Tensor, rounds: int) -> str:
+    seconds = take_turns({"ours": ours, "theirs": theirs}, rounds, 3)
+    ratio = statistics.median(a / b for a, b in zip(seconds["ours"], seconds["theirs"], strict=True))
+    spread = float(exact.std())
+    errors = [float((made() - exact).abs().max()) / spread for made in (ours, theirs)]
+    return f"{statistics.median(seconds['ours']) * 1000:.1f} ms | {ratio:.2f} | {errors[0]:.0e} / {errors[1]:.0e}"
+
+
+PAGE = """# 3×3 convolutions by minimal filtering
+
+Dense 3×3 convolutions in float32 on a CPU are computed by Winograd's minimal filtering, F(4×4, 3×3), in C that is
+compiled at first use (`polyres.layers.native`): 36 multiplications for each 16 pixels of the output where the
+definition takes 144. So are both gradients. It is on in `polyres upscale`, `polyres evaluate` and `polyres train`
+(there `fast_convolutions: false` turns it off), for networks as they are:
+
+```python
+from polyres.layers.native import fast_convolutions
+
+with fast_convolutions():
+    enlarged = model(image, "5/2")  # and backward() of what was computed here
+```
+
+`polyres.deploy.accelerate(fused)` does it for a fused model for good. Convolutions of other sizes, strides and groups,
+of fewer than 16 channels, in other precisions and elsewhere than on a CPU are torch's as before, and all are where
+there is no C compiler or vectors have fewer than 8 lanes.
+
+`python benchmarks/convolutions.py`: {machine}, {rounds} rounds in turns. Ratio: our time by torch's (oneDNN's direct
+convolution, channels last), median over rounds; less is faster. Error: the largest, ours / torch's, against float64, by
+the result's standard deviation.
+
+| shape | forward | ratio | error | features' gradient | ratio | error | weight's gradient | ratio | error |
+|---|---|---|---|---|---|---|---|---|---|
+{table}
+
+The points are 0, ±√½, ±√2 and infinity; with whole numbers (0, ±1, ±2) errors were three to five times as large.
+How an output is rounded depends on all that its block of 4×4 looks at. So that tiles of a picture still equal the whole
+to the bit, they begin at multiples of four pixels and overlap by three pixels more for each such convolution (49 instead
+of 13 for an EDSR of five blocks); networks that this would take beyond 256 keep torch's convolutions.
+"""
+
+
+if __name__ == "__main__":
+    main()
