@@ -393,9 +393,9 @@ Hence dense 3x3 convolutions of 64 channels, IGConv, and the bilinear base for t
 ## What it does not show
 
 - **The end of a long training.** The 64x5 model that long training made reaches 29.56 dB in the column "mean", a
-  decibel more than these after {steps} steps. Networks that learn slowly may end higher: the published SMFANet+, trained
-  for longer on other data, is above that model on Set5. What seven blocks are worth in a long training is not seen
-  here either.
+  decibel more than these after {steps} steps. Networks that learn slowly may end higher: the published SMFANet+,
+  trained for longer on other data, is above that model on Set5. What seven blocks are worth in a long training is not
+  seen here either.
 - **Each design at its best.** Optimiser, learning rate and the hypernetwork's spread were chosen on EDSR with IGConv
   ([models.md](models.md)); another rate may suit the others better. Crops of 32x32 show little to networks that look
   far, as SMFANet+ and KRGN do.
