@@ -125,9 +125,9 @@ the result's standard deviation.
 {table}
 
 The points are 0, ±√½, ±√2 and infinity; with whole numbers (0, ±1, ±2) errors were three to five times as large.
-How an output is rounded depends on all that its block of 4×4 looks at. So that tiles of a picture still equal the whole
-to the bit, they begin at multiples of four pixels and overlap by three pixels more for each such convolution (49 instead
-of 13 for an EDSR of five blocks); networks that this would take beyond 256 keep torch's convolutions.
+How an output is rounded depends on all that its block of 4×4 looks at. So that tiles of a picture still equal the
+whole to the bit, they begin at multiples of four pixels and overlap by three pixels more for each such convolution (49
+instead of 13 for an EDSR of five blocks); networks that this would take beyond 256 keep torch's convolutions.
 """
 
 

@@ -35,6 +35,22 @@ def kernels() -> Kernels:
     return compiled
 
 
+@pytest.fixture(scope="module", params=["this machine", "8 lanes"])
+def each_kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    """The machine's kernels, and those for vectors of 8 lanes, which most desktops have."""
+    if request.param == "this machine":
+        return request.getfixturevalue("kernels")
+    folder, patch = tmp_path_factory.mktemp("kernels"), pytest.MonkeyPatch()
+    with patch.context() as narrow:
+        narrow.setattr(compiling, "_TUNINGS", ("-march=x86-64-v3",))
+        try:
+            made = Kernels(compiling.compiled(folder))
+        except compiling.CompilationError as error:
+            pytest.skip(f"no kernels for vectors of 8 lanes: {error}")
+    assert made.lanes == 8
+    return made
+
+
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()
@@ -77,7 +93,7 @@ def exactly(features: Tensor, weight: Tensor, bias: Tensor | None, padding: int)
     given_bias=st.booleans(),
 )
 def test_any_size_is_torchs(
-    kernels: Kernels,
+    each_kernels: Kernels,
     images: int,
     height: int,
     width: int,
@@ -89,11 +105,11 @@ def test_any_size_is_torchs(
     assume(min(height, width) + 2 * padding >= 3)
     features = random(images, channels, height, width)
     weight, bias = random(count, channels, 3, 3) / (3 * channels**0.5), random(count) if given_bias else None
-    made = kernels.winograd(features, weight, bias, padding)
+    made = each_kernels.winograd(features, weight, bias, padding)
     expected = exactly(features, weight, bias, padding)
     torch.testing.assert_close(made.double(), expected, rtol=1e-5, atol=1e-5)
     gradient = random(*made.shape, seed=1)
-    found = kernels.winograd_weight(features, gradient, padding)
+    found = each_kernels.winograd_weight(features, gradient, padding)
     wanted = torch.nn.grad.conv2d_weight(features.double(), weight.shape, gradient.double(), padding=padding)
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
 

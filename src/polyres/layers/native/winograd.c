@@ -1,5 +1,5 @@
-/* Dense 3x3 convolutions by minimal filtering, F(4x4, 3x3): Winograd's method as Lavin and Gray (arXiv 1509.09308) wrote
- * it down. 4x4 pixels of the output take 36 multiplications of a channel where the definition takes 144.
+/* Dense 3x3 convolutions by minimal filtering, F(4x4, 3x3): Winograd's method as Lavin and Gray (arXiv 1509.09308)
+ * wrote it down. 4x4 pixels of the output take 36 multiplications of a channel where the definition takes 144.
  *
  * Features lie as torch has them in channels_last, (image, row, column, channel), unpadded and of any alignment. */
 #include <stdlib.h>
@@ -13,6 +13,7 @@ enum {
     POINTS = REACH * REACH,
     VECTORS = 2,             /* vectors of a product's row that are computed together */
     BLOCK = VECTORS * LANES, /* output channels of a product */
+    NARROW = 2,              /* rows of a product at a time where WIDE are no longer left: LANES % WIDE is a multiple */
     ROOM = 1 << 19           /* bytes that a batch of tiles fills at the points: a part of the second cache */
 };
 
@@ -118,7 +119,7 @@ static void tile_to_points(const picture *what, long tile, const float *nothing,
         vec values[POINTS];
         UNROLLED for (int x = 0; x < REACH; x++) {
             vec column[REACH], made[REACH];
-            UNROLLED for (int y = 0; y < REACH; y++) 
+            UNROLLED for (int y = 0; y < REACH; y++)
                 column[y] = load_some(pixels[y * REACH + x] + channel, what->channels - channel);
             to_points(column, made);
             UNROLLED for (int y = 0; y < REACH; y++) values[y * REACH + x] = made[y];
@@ -352,7 +353,7 @@ typedef struct {
     long kernels, batch, parts;
 } backward;
 
-/* `count` channels from `in` on: sums[channel][block] += sum over tiles of in[tile][channel] * gradient[tile][block]. */
+/* `count` channels from `in` on: to[channel][block] += sum over tiles of in[tile][channel] * gradient[tile][block]. */
 INLINE void add_products(
     const float *in, long in_apart, const float *gradient, long gradient_apart, float *to, long tiles, const int count
 ) {
@@ -385,8 +386,9 @@ static int backward_item(const void *argument, long item) {
     for (long part = strip_start(all, job->parts, item); part < strip_start(all, job->parts, item + 1); part++) {
         const long first = part * batch, left = tiles_of(what) - first, count = left < batch ? left : batch;
         for (long i = 0; i < count; i++) {
-            tile_to_points(what, first + i, job->nothing, in + i * channels, in_apart);
-            gradient_tile_to_points(what, job->gradient, job->kernels, first + i, job->nothing, out + i * wide, out_apart);
+            const long tile = first + i;
+            tile_to_points(what, tile, job->nothing, in + i * channels, in_apart);
+            gradient_tile_to_points(what, job->gradient, job->kernels, tile, job->nothing, out + i * wide, out_apart);
         }
         for (long point = 0; point < POINTS; point++)
             for (long block = 0; block < wide; block += BLOCK) {
@@ -395,8 +397,8 @@ static int backward_item(const void *argument, long item) {
                 long channel = 0;
                 for (; channel + WIDE <= channels; channel += WIDE)
                     add_products(from + channel, channels, made, wide, to + channel * BLOCK, count, WIDE);
-                for (; channel < channels; channel += 4)
-                    add_products(from + channel, channels, made, wide, to + channel * BLOCK, count, 4);
+                for (; channel < channels; channel += NARROW)
+                    add_products(from + channel, channels, made, wide, to + channel * BLOCK, count, NARROW);
             }
     }
     free(in);
