@@ -271,8 +271,8 @@ def table_of(found: list[Scores], steps: int) -> list[str]:
     ]
     better = {network: better_rate(found, *network, steps) for network in NETWORKS}
     cases = [(dict.fromkeys(NETWORKS, rate), steps) for rate in RATES]
-    cases += [(better, steps), (better, len(SCALES) * steps)]
-    for rates, single_steps in cases:
+    cases += [(better, steps)] if (better, steps) not in cases else []
+    for rates, single_steps in [*cases, (better, len(SCALES) * steps)]:
         lines += group_of_rows(found, columns, rates, single_steps, steps)
     return lines
 

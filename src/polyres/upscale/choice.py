@@ -16,10 +16,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
+from polyres._version import __version__
 from polyres.deploy.devices import describe, has_fast_bfloat16
 from polyres.deploy.fuse import FusedModel, fuse
 from polyres.errors import MissingExtraError, PolyresError, UsageError, nearest
 from polyres.files import write_file
+from polyres.layers.native import count_fast
 from polyres.layers.native.compiling import cache_folder
 from polyres.model import SRModel
 from polyres.pictures.picture import Pixels
@@ -291,7 +293,16 @@ def _path(model: SRModel, precisions: tuple[str, ...], native: bool, folder: Pat
     for package in ("onnxruntime", "onnxscript", "openvino"):
         with suppress(PackageNotFoundError):
             versions.append(f"{package} {version(package)}")
-    parts = (describe(torch.device("cpu")), *versions, *precisions, str(native), fingerprint(model))
+    # Native forms decide how fast torch is: a compiler that appears, or leaves, makes another machine of this one.
+    fast = f"native {count_fast(model.encoder)}" if native else "not native"
+    parts = (
+        describe(torch.device("cpu")),
+        f"polyres {__version__}",
+        *versions,
+        *precisions,
+        fast,
+        fingerprint(model),
+    )
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     return (folder or cache_folder()) / f"engine-{key}.json"
 
