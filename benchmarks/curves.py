@@ -284,7 +284,7 @@ def group_of_rows(
     single_steps: int,
     steps: int,
 ) -> list[str]:
-    """The single file, the fixed-scale networks, and the difference of their means; none without the single file."""
+    """The single file, the fixed-scale networks, and the mean difference; none without the single file."""
     single, *fixed = NETWORKS
     one = [values(found, single, rates[single], single_steps, *column) for column in columns]
     if not any(one):
@@ -295,10 +295,7 @@ def group_of_rows(
     ]
     used = [f"{rates[network]:g}" for network in fixed]
     used = used[:1] if len(set(used)) == 1 else used
-    gains = [
-        f"{statistics.fmean(a) - statistics.fmean(b):+.2f}" if a and b else ""
-        for a, b in zip(one, three, strict=True)
-    ]
+    gains = [gain(a, b) for a, b in zip(one, three, strict=True)]
     return [
         row("IGConv+, one file", f"{rates[single]:g}", str(single_steps), map(cell, one)),
         row("SPConv, three files", ", ".join(used), str(steps), map(cell, three)),
@@ -312,16 +309,27 @@ def row(name: str, rate: str, steps: str, cells: Iterable[str]) -> str:
 
 def values(
     found: list[Scores], network: Network, rate: float, steps: int, name: str, scale: str
-) -> list[float]:
-    """PSNR of every seed."""
-    return [each["psnr"][name][scale] for each in chosen(found, *network, steps) if each["rate"] == rate]
+) -> dict[int, float]:
+    """PSNR by seed."""
+    return {
+        each["seed"]: each["psnr"][name][scale]
+        for each in chosen(found, *network, steps)
+        if each["rate"] == rate
+    }
 
 
-def cell(numbers: list[float]) -> str:
+def cell(by_seed: Mapping[int, float]) -> str:
     """Mean, and the largest less the smallest if there are several."""
+    numbers = list(by_seed.values())
     if len(numbers) < 2:
         return "".join(f"{number:.2f}" for number in numbers)
     return f"{statistics.fmean(numbers):.2f} ({max(numbers) - min(numbers):.2f})"
+
+
+def gain(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
+    """The mean difference over the seeds that both have."""
+    differences = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    return f"{statistics.fmean(differences):+.2f}" if differences else ""
 
 
 def comparison(found: list[Scores], results: Path, steps: int) -> Figure:
