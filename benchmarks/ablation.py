@@ -357,7 +357,7 @@ each 3x3 slice, at the full learning rate; KRGN's at a tenth of it, as in `recip
 
 **Equal budgets.** Rows but the last have equal steps. Training seconds are processor time of one core, with other work
 on the machine, so that they are good to a fifth or so. The last row is there for equal seconds: it is the first row's
-network, with about the training time of SMFANet+.
+network, with about the training time of SMFANet+. A row with 0 runs has not been trained yet, for want of time.
 
 **Quality.** PSNR on RGB in dB (protocol `rgb`) of the averaged weights on four Kodak pictures of the validation folder
 (1, 3, 5 and 7), mean of the seeds; "mean" is that of the three scales, "spread" its largest less its smallest value
@@ -387,6 +387,8 @@ CONCLUSIONS = """## What it shows
 - **SMFANet+ learns more slowly here**: half a decibel less after as many steps, each of which costs five times as much,
   and ten times the time of a picture. Its depthwise and pointwise convolutions have no native form; by torch alone it
   takes five times as long as the first row.
+- **KRGN's time**: about three times the first row's by its native kernels, ten times by torch alone. Each of its steps
+  costs more than twice as much as SMFANet+'s.
 
 Hence dense 3x3 convolutions of 64 channels, IGConv, and the bilinear base for the bundled models.
 
