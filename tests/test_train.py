@@ -251,3 +251,14 @@ def test_a_patch_off_the_grid_is_refused(folder: Path) -> None:
     (folder / "run.yaml").write_text(json.dumps(content))
     with pytest.raises(ConfigError, match="multiple of 4"):
         read_run(folder / "run.yaml")
+
+
+def test_denormal_numbers_slow_no_step_down(folder: Path) -> None:
+    def product() -> float:
+        return float(torch.tensor(1e-40) * torch.tensor(1.0))
+
+    seen: list[float] = []
+    assert product() > 0
+    run(config(folder, steps=2), watch=lambda *_: seen.append(product()))
+    assert seen == [0, 0]
+    assert product() > 0

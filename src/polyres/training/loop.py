@@ -20,6 +20,7 @@ from polyres.model import SRModel
 from polyres.training.adversary import Adversary
 from polyres.training.average import average_into, averaged_copy
 from polyres.training.config import RunConfig
+from polyres.training.denormals import without_denormals
 from polyres.training.guard import Fault, Guard, fault_in, fault_in_weights
 from polyres.training.objective import Terms, make_losses, outputs, weighted_sum
 from polyres.training.optimiser import make_optimiser
@@ -67,6 +68,21 @@ def train(
         TrainingError: too many steps were rejected; the average has taken in none of them.
     """
     state, processes = state or begin(model, config), processes or Processes()
+    with without_denormals():
+        _train(model, batches, config, on_step, state, processes, on_fault)
+    return state.average.eval()
+
+
+def _train(
+    model: SRModel,
+    batches: Batches,
+    config: RunConfig,
+    on_step: OnStep | None,
+    state: TrainingState,
+    processes: Processes,
+    on_fault: Callable[[Fault], None] | None,
+) -> None:
+    """See :func:`train`."""
     terms = make_losses(config.losses, config.device)
     guard = Guard(config.guard, state, config.save_every, on_fault)
     while state.step < config.steps:
@@ -89,7 +105,6 @@ def train(
         if on_step is not None:
             loss, seconds = values.pop("loss"), time.perf_counter() - began
             on_step(state, StepReport(state.step, loss, lr, gradient, seconds, wait, fault, values))
-    return state.average.eval()
 
 
 def draw(batches: Batches, step: int, micros: int) -> tuple[list[Batch], float]:
