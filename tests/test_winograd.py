@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ from polyres.deploy.accelerate import AcceleratedModel, accelerate
 from polyres.encoders import ENCODERS
 from polyres.errors import CheckpointError, ConfigError
 from polyres.layers import native
-from polyres.layers.native import Kernels, binding, compiling, convolve, fast_convolutions
+from polyres.layers.native import Kernels, binding, compiling, convolve, fast_convolutions, team
+from polyres.layers.native.team import torchs_team
 from polyres.training import run
 from polyres.training.start import initial_model
 
@@ -147,6 +149,45 @@ def test_threads_share_the_work_and_repeat_it_exactly(
         assert torch.equal(made, alone[0])  # however the tiles are dealt out
         assert torch.equal(of_weight, runs[0][1])
         torch.testing.assert_close(of_weight, alone[1], rtol=1e-5, atol=1e-3)
+
+
+def test_torchs_own_threads_do_the_work(kernels: Kernels, threads: Callable[[int], None]) -> None:
+    address = torchs_team()
+    if address is None:
+        pytest.skip("torch runs on no OpenMP runtime that is known here")
+    library = kernels._library
+    calls: list[int] = []
+    form = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    theirs = form(address)
+
+    @form
+    def watched(work: int, argument: int, number: int, flags: int) -> None:
+        calls.append(number)
+        theirs(work, argument, number, flags)
+
+    features, weight = random(3, 16, 41, 37), random(24, 16, 3, 3)
+    alone = kernels.winograd(features, weight)
+    threads(2)
+    try:
+        library.polyres_use_team(ctypes.cast(watched, ctypes.c_void_p))
+        assert torch.equal(kernels.winograd(features, weight), alone)
+        assert calls == [2]
+        library.polyres_use_team(None)
+        assert torch.equal(kernels.winograd(features, weight), alone)  # by threads of their own
+        assert calls == [2]
+    finally:
+        library.polyres_use_team(address)
+
+
+def test_no_team_is_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = tmp_path / "maps"
+    monkeypatch.setattr(team, "_MAPS", listing)
+    assert torchs_team() is None  # a system without such a list
+    row = "7f00-7f10 r-xp 00000000 08:01 42    "
+    listing.write_text(f"{row}/lib/libm.so.6\n{row}/nowhere/libgomp.so.1\n")
+    assert torchs_team() is None  # cannot be opened
+    listing.write_text(f"{row}/a/libgomp.so.1\n{row}/b/libiomp5.so\n")
+    assert torchs_team() is None  # which of the two is torch's?
 
 
 def test_a_number_that_is_none_is_not_hidden(kernels: Kernels) -> None:

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from polyres.layers.native.compiling import CompilationError, compiled
+from polyres.layers.native.team import torchs_team
 
 _log = logging.getLogger(__name__)
 
 _POINTER, _LONG, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, ctypes.c_float
 _SIGNATURES = {
+    "polyres_use_team": [_POINTER],
     "polyres_lanes": [],
     "polyres_vectors": [],
     "polyres_in_huge_pages": [_POINTER, ctypes.c_size_t],
@@ -69,6 +71,7 @@ class Kernels:
         for name, types in _SIGNATURES.items():
             getattr(library, name).argtypes = types
         self._library = library
+        library.polyres_use_team(torchs_team())
         self.lanes: int = library.polyres_lanes()
         self.vectors: int = library.polyres_vectors()
 

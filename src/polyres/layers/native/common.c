@@ -19,12 +19,25 @@ typedef struct {
     atomic_int failed;
 } crew;
 
-static void *labour(void *argument) {
+static void toil(void *argument) {
     crew *all = argument;
     for (long item; (item = atomic_fetch_add(&all->next, 1)) < all->items;)
         if (all->work(all->job, item)) atomic_store(&all->failed, 1);
+}
+
+static void *labour(void *argument) {
+    toil(argument);
     return NULL;
 }
+
+/* GOMP_parallel of the OpenMP runtime that torch runs on. */
+typedef void (*team)(void (*work)(void *), void *argument, unsigned threads, unsigned flags);
+
+static team torchs_team;
+
+/* Share work out among the threads that torch's own operations run on, or among new ones if there is no `found`.
+ * Having finished, torch's threads go on spinning for some milliseconds: threads beside them get half a core. */
+void polyres_use_team(team found) { torchs_team = found; }
 
 int share_out(work_fn work, const void *job, long items, int threads) {
     crew all = {.work = work, .job = job, .items = items};
@@ -32,7 +45,11 @@ int share_out(work_fn work, const void *job, long items, int threads) {
     int started = 0;
     if (threads > items) threads = (int)items;
     if (threads > MOST_THREADS) threads = MOST_THREADS;
-    /* Threads made for each call cost some 20 us, and unlike a pool they never spin beside torch's. */
+    if (torchs_team && threads > 1) {
+        torchs_team(toil, &all, (unsigned)threads, 0);
+        return atomic_load(&all.failed) ? -1 : 0;
+    }
+    /* Threads made for each call cost some 20 us. */
     while (started < threads - 1 && !pthread_create(&helpers[started], NULL, labour, &all)) started++;
     labour(&all);
     while (started) pthread_join(helpers[--started], NULL);
