@@ -78,7 +78,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--only", default="", help="networks whose name contains this")
+    parser.add_argument("--only", nargs="+", default=[""], help="networks whose name contains one of these")
     parser.add_argument(
         "--torch-only", action="store_true", help="leave the other engines out, and the export"
     )
@@ -95,13 +95,13 @@ def fused_network(encoder: str, upsampler: str, scale: int) -> FusedModel:
     return polyres.fuse(polyres.build(polyres.ModelConfig.model_validate(parts)), scale)
 
 
-def networks(scale: int, only: str) -> Iterator[tuple[str, FusedModel]]:
-    """All whose name contains ``only``, by name."""
+def networks(scale: int, only: list[str]) -> Iterator[tuple[str, FusedModel]]:
+    """All whose name contains one of ``only``, by name."""
     for name, (encoder, upsampler) in NETWORKS.items():
-        if only in name:
+        if any(part in name for part in only):
             yield name, fused_network(encoder, upsampler, scale)
     for name in dict.fromkeys(Path(file).stem for file in BUNDLED.values()):
-        if only in f"{name}, bundled":
+        if any(part in f"{name}, bundled" for part in only):
             yield f"{name}, bundled", polyres.fuse(polyres.load(name), scale)
 
 
