@@ -404,7 +404,7 @@ Hence dense 3x3 convolutions of 64 channels, IGConv, and the bilinear base for t
 - **Confidence.** Two seeds are too few for an interval. Differences below a tenth of a decibel say nothing.
 - **Other machines.** This one has no units for bfloat16, and there was no GPU. Other engines are in
   [latency.md](latency.md): ONNX Runtime and OpenVINO run SMFANet+ faster than torch does.
-- **Other sizes.** `tiny` and `base` take the same parts by extrapolation.
+- **Other sizes.** `tiny` takes the same parts by extrapolation.
 """
 
 

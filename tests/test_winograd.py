@@ -186,8 +186,12 @@ def test_no_team_is_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     row = "7f00-7f10 r-xp 00000000 08:01 42    "
     listing.write_text(f"{row}/lib/libm.so.6\n{row}/nowhere/libgomp.so.1\n")
     assert torchs_team() is None  # cannot be opened
-    listing.write_text(f"{row}/a/libgomp.so.1\n{row}/b/libiomp5.so\n")
-    assert torchs_team() is None  # which of the two is torch's?
+    for runtime in (Path(torch.__file__).parent / "lib").glob("libgomp*"):
+        (tmp_path / "libiomp5.so").symlink_to(runtime)
+        listing.write_text(f"{row}{runtime}\n")
+        assert torchs_team() is not None
+        listing.write_text(f"{row}{runtime}\n{row}{tmp_path}/libiomp5.so\n")
+        assert torchs_team() is None  # which of the two is torch's?
 
 
 def test_a_number_that_is_none_is_not_hidden(kernels: Kernels) -> None:

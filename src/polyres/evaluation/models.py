@@ -47,7 +47,7 @@ class ModelUpscaler:
         """``low`` enlarged; see the class."""
         # Pixels lie channel by channel already: in this order the view is what torch calls channels_last.
         image = torch.from_numpy(low.astype(np.float32) / 255).unsqueeze(0).permute(0, 3, 1, 2)
-        with torch.inference_mode(), fast_convolutions():
+        with torch.inference_mode(), fast_convolutions(self._device.type == "cpu"):
             result = self._run(image.to(self._device), scale)
         if result.ndim != 4 or result.shape[:2] != (1, 3):
             raise DataError(

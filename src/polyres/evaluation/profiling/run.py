@@ -22,8 +22,6 @@ from polyres.scale import Scale, ScaleLike
 
 #: What runs the network.
 ENGINES = ("torch", "onnxruntime")
-#: The forms that torch runs, the last one on CPUs only; ONNX Runtime runs fused ones only.
-FORMS = ("dynamic", "cached", "fused", "accelerated")
 #: Height and width of the result that costs are quoted for.
 OUTPUT = (720, 1280)
 
