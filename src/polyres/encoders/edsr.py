@@ -34,12 +34,19 @@ class EDSR(Encoder):
         blocks: residual blocks (16 baseline, 32 large).
         residual_scale: factor on each residual (0.1 keeps the large network stable).
         in_channels: channels of the picture.
+        centre: subtracted from the picture; 0.5 makes zeros beyond its edges grey, and its negative the opposite.
     """
 
     def __init__(
-        self, channels: int = 64, blocks: int = 16, residual_scale: float = 1.0, in_channels: int = 3
+        self,
+        channels: int = 64,
+        blocks: int = 16,
+        residual_scale: float = 1.0,
+        in_channels: int = 3,
+        centre: float = 0.0,
     ) -> None:
         super().__init__()
+        self.centre = centre
         self.in_channels, self.out_channels = in_channels, channels
         self.context = 2 + 2 * blocks  # one pixel for each 3x3 convolution
         self.head = conv3x3(in_channels, channels)
@@ -60,5 +67,5 @@ class EDSR(Encoder):
 
     def forward(self, image: Tensor) -> Tensor:
         """Features (N, ``channels``, H, W)."""
-        shallow = self.head(image)
+        shallow = self.head(image - self.centre if self.centre else image)
         return convolve(self.tail, self.body(shallow), add=shallow)

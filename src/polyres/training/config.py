@@ -9,10 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from polyres.data.degradations import make_steps
 from polyres.errors import UsageError
+from polyres.layers.equivariance import Symmetry
 from polyres.losses.adversarial import Kind
 from polyres.model import ModelConfig, PartConfig
 from polyres.scale import Scale
 from polyres.training.scale_sets import check_patch, frequencies_of
+
+#: Optimisers whose steps keep equivariant kernels equivariant: they treat equal gradients alike.
+KEEPING = ("adam", "adamw", "muon")
 
 
 class Section(BaseModel):
@@ -247,6 +251,12 @@ class RunConfig(Section):
         description="compute 3x3 convolutions in float32 on a CPU by minimal filtering (Winograd): about twice as "
         "fast, other roundings",
     )
+    equivariant: Symmetry | None = Field(
+        default=None,
+        description="keep the encoder's kernels such that it treats flips and quarter turns of a picture alike (turns), "
+        "or its negative too (turns-and-negatives): it learns more from each crop, and costs what it cost; for "
+        "encoders of plain convolutions",
+    )
     device: str = Field(default="cpu", description="cpu or cuda")
     seed: int = Field(default=0, ge=0, description="of weights, crops and scales")
     sharding: Literal["none", "fsdp2"] = Field(
@@ -277,6 +287,10 @@ class RunConfig(Section):
         if self.sharding != "none" and (self.optimiser.name == "muon" or self.compile):
             raise ValueError(
                 "sharding does not go with optimiser muon, which wants whole matrices, or with compile; leave one out"
+            )
+        if self.equivariant is not None and (self.sharding != "none" or self.optimiser.name not in KEEPING):
+            raise ValueError(
+                f"equivariant goes with the optimisers {', '.join(KEEPING)}, and not with sharding; leave one out"
             )
         if self.gan is not None and self.gan.start >= self.steps:
             raise ValueError(

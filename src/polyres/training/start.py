@@ -12,6 +12,7 @@ from polyres.encoders.edsr import EDSR
 from polyres.errors import CheckpointError, ConfigError
 from polyres.model import SRModel, build
 from polyres.training.config import InitialConfig, RunConfig
+from polyres.training.symmetry import begin_equivariant
 from polyres.weights import load
 
 #: Where a recalibrated convolution keeps the kernel that an ordinary one calls ``weight``.
@@ -23,28 +24,37 @@ def initial_model(config: RunConfig) -> SRModel:
 
     Raises:
         CheckpointError: a file that cannot be read, or holds other networks than the run file describes.
-        ConfigError: no GPU where one is asked for.
+        ConfigError: no GPU where one is asked for, or an encoder that cannot be equivariant.
     """
     _check_device(config.device)
     torch.default_generator.manual_seed(config.seed)
+    model, fresh = _first_weights(config)
+    if config.equivariant is not None:
+        begin_equivariant(model.encoder, config.equivariant, fresh)
+    return model
+
+
+def _first_weights(config: RunConfig) -> tuple[SRModel, Set[str]]:
+    """The model, and the names of the encoder's weights that no file gave."""
     if isinstance(config.initial, InitialConfig):
         model = build(config.model)
+        fresh: Set[str] = model.encoder.state_dict().keys()
         for part, path in config.initial.files.items():
-            theirs = load(path).get_submodule(part)
-            new = (
-                _deepen(model.encoder, theirs, path) if config.initial.deepen and part == "encoder" else set()
-            )
+            theirs, new = load(path).get_submodule(part), set[str]()
+            if part == "encoder":
+                fresh = new = _deepen(model.encoder, theirs, path) if config.initial.deepen else new
             _take(model.get_submodule(part), theirs, part, path, new)
-        return model
+        return model, fresh
     if config.initial is None:
-        return build(config.model)
+        model = build(config.model)
+        return model, model.encoder.state_dict().keys()
     model = load(config.initial)
     if model.config != config.model:
         raise CheckpointError(
             f"{config.initial} holds another model than the run file describes; make them agree, or take one "
             "part of it: initial: {encoder: FILE}"
         )
-    return model
+    return model, set()
 
 
 def _deepen(ours: nn.Module, theirs: nn.Module, path: Path) -> set[str]:

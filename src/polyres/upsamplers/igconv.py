@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyres.errors import ScaleError
+from polyres.layers.equivariance import GROUP_SIZES, Symmetry, symmetric
 from polyres.layers.phases import embed, phase_conv2d
 from polyres.scale import Scale, ScaleLike
 from polyres.upsamplers.base import FixedUpsampler, Upsampler, add_base
@@ -46,6 +47,8 @@ class IGConv(Upsampler):
             finer grid.
         colour_map: a learned linear map of the generated colours, as RCAN's trainable mean shift is.
         spread: see :class:`KernelField`; the sampler keeps the published one.
+        equivariant: treat flips and quarter turns alike, or negatives too, for features of an encoder that does
+            (:mod:`polyres.layers.equivariance`); not with a learned base, whose offsets are directions.
     """
 
     def __init__(
@@ -63,14 +66,22 @@ class IGConv(Upsampler):
         max_scale: float = 4,
         colour_map: bool = False,
         spread: float = 0.02,
+        equivariant: Symmetry | None = None,
     ) -> None:
         super().__init__()
+        size = 1 if equivariant is None else GROUP_SIZES[equivariant]
+        if in_channels % size or (equivariant is not None and base == "sample"):
+            raise ValueError(
+                f"equivariant: {equivariant} is for features in groups of {size} channels and bases other than "
+                f"'sample'; got {in_channels} channels and base '{base}'"
+            )
         if not kernel_size % 2 or not sample_kernel_size % 2:
             raise ValueError(
                 f"kernel_size and sample_kernel_size must be odd; got {kernel_size} and {sample_kernel_size}"
             )
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.geometric, self.base, self.learns_base = geometric, base, base == "sample"
+        self.geometric, self.equivariant = geometric, equivariant
+        self.base, self.learns_base = base, base == "sample"
         reach = {"none": 0, "nearest": 1, "bilinear": 1, "sample": None}[
             base
         ]  # learned offsets have no bound
@@ -116,7 +127,7 @@ class IGConv(Upsampler):
 
         Rows are the colours, followed by the sampler's offsets and gates if there is one.
         """
-        rows: Tensor = self.kernels(scale)
+        rows = self._symmetric(scale)
         bias: Tensor | None = None
         if self.colour_map is not None:
             rows = torch.einsum("or,r...->o...", self.colour_map.weight, rows)
@@ -128,6 +139,14 @@ class IGConv(Upsampler):
             rows = symmetrise(rows)
         phases = scale.phases[0] * scale.phases[1]
         return embed(rows, scale), bias if bias is None else bias.repeat_interleave(phases)
+
+    def _symmetric(self, scale: Scale) -> Tensor:
+        """What the hypernetwork writes, or its mean over the symmetry of positions, kernels and channels."""
+        rows: Tensor = self.kernels(scale)
+        if self.equivariant is None:
+            return rows
+        swapped = None if scale.is_uniform else self.kernels(Scale(scale.x, scale.y))
+        return symmetric(rows, self.equivariant, [3], [(1, 2), (4, 5)], changes_sign=True, transposed=swapped)
 
     def _maps(self, features: Tensor, scale: Scale) -> Tensor:
         """What the generated convolution makes of the features."""

@@ -1,0 +1,135 @@
+"""Training in which the encoder treats turned and negative pictures alike, from the first step on.
+
+Its kernels begin in that form, and gradients are brought to it before the optimiser sees them; the optimisers of
+:data:`polyres.training.config.KEEPING` keep it. The network itself is an ordinary one: files, folding and engines know
+nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from polyres.encoders.base import Encoder
+from polyres.errors import ConfigError
+from polyres.layers.equivariance import GROUP_SIZES, Symmetry, symmetric, symmetrise_
+
+#: Part of a weight from a file that may lie outside the form: what the roundings of a long training leave.
+_TOLERANCE = 1e-2
+
+#: Side of the picture that the encoder is tried on, and the part of the features that may differ.
+_TRIAL_SIDE, _TRIAL_TOLERANCE = 12, 1e-3
+
+
+class Tied(NamedTuple):
+    """A weight of the encoder and how it is symmetric.
+
+    Attributes:
+        name: in the encoder.
+        weight: it.
+        symmetry: of the encoder.
+        channels: its axes that hold channels in groups.
+    """
+
+    name: str
+    weight: Tensor
+    symmetry: Symmetry
+    channels: tuple[int, ...]
+
+    def symmetric(self, tensor: Tensor) -> Tensor:
+        """The mean of ``tensor``, of the weight's shape, over the symmetry."""
+        is_kernel = tensor.dim() == 4
+        planes = [(2, 3)] if is_kernel else []
+        return symmetric(tensor, self.symmetry, self.channels, planes, is_kernel and len(self.channels) == 1)
+
+
+def tied_weights(encoder: Encoder, symmetry: Symmetry) -> list[Tied]:
+    """All weights of ``encoder``.
+
+    Raises:
+        ConfigError: it has others than those of plain convolutions between whole groups of channels.
+    """
+    tied, size = [], GROUP_SIZES[symmetry]
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Conv2d) and module.groups == 1 and not module.out_channels % size:
+            inputs = (1,) if module.in_channels % size == 0 else ()
+            square = module.kernel_size[0] == module.kernel_size[1]
+            if square and (inputs or module.in_channels == encoder.in_channels):
+                tied.append(Tied(f"{name}.weight", module.weight, symmetry, (0, *inputs)))
+            if module.bias is not None:
+                tied.append(Tied(f"{name}.bias", module.bias, symmetry, (0,)))
+    known = {id(one.weight) for one in tied}
+    others = [name for name, weight in encoder.named_parameters() if id(weight) not in known]
+    if others:
+        raise ConfigError(
+            f"equivariant: {symmetry} is for encoders of plain convolutions whose channels are multiples of {size}, "
+            f"such as edsr-baseline, edsr and rdn; this one has {', '.join(others[:3])}. Leave equivariant out"
+        )
+    return tied
+
+
+def begin_equivariant(encoder: Encoder, symmetry: Symmetry, fresh: Set[str]) -> None:
+    """Bring the weights named ``fresh`` to the form and see that the others have it.
+
+    Raises:
+        ConfigError: weights that cannot have it, or that come from a file and do not; or an encoder that does more with
+            its features than convolve them and treat all alike.
+    """
+    for one in tied_weights(encoder, symmetry):
+        weight = one.weight.detach()
+        if one.name in fresh:
+            symmetrise_(weight, one.symmetric(weight))
+        elif _distance(weight, one.symmetric(weight)) > _TOLERANCE:
+            raise ConfigError(
+                f"equivariant: {symmetry}, but {one.name} of the file to begin from was trained without it: begin with "
+                "fresh weights, or leave equivariant out"
+            )
+    if symmetry == "turns-and-negatives" and not encoder.centre:
+        raise ConfigError(
+            f"equivariant: {symmetry} takes negatives about the encoder's centre, which is 0, the least value; "
+            "give the encoder the option centre: 0.5 (edsr-baseline and edsr have it), or write equivariant: turns"
+        )
+    _try(encoder, symmetry)
+
+
+def symmetrise_gradients(tied: Sequence[Tied]) -> None:
+    """Replace each gradient by its mean over the symmetry, in place."""
+    for one in tied:
+        if one.weight.grad is not None:
+            one.weight.grad.copy_(one.symmetric(one.weight.grad))
+
+
+def _distance(tensor: Tensor, other: Tensor) -> float:
+    """Relative to ``tensor``."""
+    return float((tensor - other).norm() / tensor.norm().clamp(min=1e-12))
+
+
+@torch.no_grad()
+def _try(encoder: Encoder, symmetry: Symmetry) -> None:
+    """Encode a picture upright, and a turned (and negative) one.
+
+    Raises:
+        ConfigError: the features of the second are not those of the first, turned.
+    """
+    centre, was = encoder.centre, encoder.training
+    upright = torch.rand(
+        1, encoder.in_channels, _TRIAL_SIDE, _TRIAL_SIDE, generator=torch.Generator().manual_seed(0)
+    ).to(next(encoder.parameters()))
+    turned = upright.mT.flip(-1)
+    negates = symmetry == "turns-and-negatives"
+    encoder.eval()
+    features = (
+        encoder(upright).unflatten(1, (-1, 2, 2, 2)).transpose(2, 3).mT.flip(4).flip(3, -1).flatten(1, 4)
+    )
+    if negates:
+        features = features.unflatten(1, (-1, 2, 8)).flip(2).flatten(1, 3)
+    differs = _distance(features, encoder(2 * centre - turned if negates else turned)) > _TRIAL_TOLERANCE
+    encoder.train(was)
+    if differs:
+        raise ConfigError(
+            f"equivariant: {symmetry}, but this encoder treats such pictures differently whatever its kernels are; "
+            "leave equivariant out"
+        )

@@ -1,0 +1,270 @@
+"""Networks that treat turned and negative pictures alike, and the training that makes them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from training_runs import MODEL, config, save_pictures
+
+import polyres
+from polyres.errors import ConfigError
+from polyres.layers import recalibrate
+from polyres.layers.equivariance import Symmetry, symmetric
+from polyres.training import run
+from polyres.training.start import initial_model
+from polyres.training.symmetry import begin_equivariant, tied_weights
+
+SYMMETRIES: tuple[Symmetry, ...] = ("turns", "turns-and-negatives")
+
+TURNS: dict[str, Callable[[Tensor], Tensor]] = {
+    "rows": lambda x: x.flip(-2),
+    "columns": lambda x: x.flip(-1),
+    "transposed": lambda x: x.mT,
+    "quarter": lambda x: torch.rot90(x, 1, (-2, -1)),
+}
+
+
+def parts(symmetry: Symmetry, channels: int = 16, **encoder: Any) -> dict[str, Any]:
+    """The model section of a run file: fresh weights of it are not yet symmetric, but for the upsampler's."""
+    options = {"channels": channels, "blocks": 2, "centre": 0.5, **encoder}
+    upsampler = {"width": 8, "hidden_layers": 1, "base": "bilinear", "spread": 0.5, "equivariant": symmetry}
+    return {
+        "encoder": {"name": "edsr-baseline", "options": options},
+        "upsampler": {"name": "igconv", "options": upsampler},
+    }
+
+
+def network(symmetry: Symmetry) -> polyres.SRModel:
+    torch.manual_seed(0)
+    model = polyres.build(polyres.ModelConfig.model_validate(parts(symmetry)))
+    begin_equivariant(model.encoder, symmetry, model.encoder.state_dict().keys())
+    model.upsampler.kernels.damp(10)  # fresh ones hardly show beside the base
+    return model.eval()
+
+
+def distance_from_symmetric(model: polyres.SRModel, symmetry: Symmetry) -> float:
+    """The largest relative distance of a weight of the encoder."""
+    return max(
+        float((weight - one.symmetric(weight)).norm() / weight.norm())
+        for one in tied_weights(model.encoder, symmetry)
+        if (weight := one.weight.detach()) is not None
+    )
+
+
+def group_average(kernel: Tensor, symmetry: Symmetry) -> Tensor:
+    """The mean over the group, element by element, from what each does to each channel; a kernel (O, I, k, k)."""
+    negatives = (False, True) if symmetry == "turns-and-negatives" else (False,)
+    elements = list(product(negatives, (False, True), (False, True), (False, True)))
+    return torch.stack([acted_on(kernel, *element) for element in elements]).mean(0)
+
+
+def acted_on(kernel: Tensor, negated: bool, transposed: bool, rows: bool, columns: bool) -> Tensor:
+    """``kernel`` as it is where the picture is transposed, then flipped, then negated."""
+    turned = kernel.mT if transposed else kernel
+    turned = turned.flip(-2) if rows else turned
+    turned = turned.flip(-1) if columns else turned
+    colours = kernel.shape[1] % 8 != 0
+    outputs = [new_place(c, negated, transposed, rows, columns) for c in range(kernel.shape[0])]
+    inputs = [
+        c if colours else new_place(c, negated, transposed, rows, columns) for c in range(kernel.shape[1])
+    ]
+    moved = torch.empty_like(kernel)
+    moved[torch.tensor(outputs)[:, None], torch.tensor(inputs)] = turned
+    return -moved if colours and negated else moved
+
+
+def new_place(channel: int, negated: bool, transposed: bool, rows: bool, columns: bool) -> int:
+    """Where a channel goes: bits are its half of a group of 16, rows flipped, columns flipped, transposed."""
+    a, b, t = channel >> 2 & 1, channel >> 1 & 1, channel & 1
+    if transposed:
+        a, b, t = b, a, 1 - t
+    return (channel & ~7 ^ (8 * negated)) + 4 * (a ^ rows) + 2 * (b ^ columns) + t
+
+
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+@pytest.mark.parametrize("inputs", [3, 32])
+def test_the_mean_is_that_over_all_elements(symmetry: Symmetry, inputs: int) -> None:
+    torch.manual_seed(0)
+    kernel = torch.randn(16, inputs, 3, 3)
+    channels, colours = ((0,), True) if inputs == 3 else ((0, 1), False)
+    mean = symmetric(kernel, symmetry, channels, [(2, 3)], changes_sign=colours)
+    torch.testing.assert_close(mean, group_average(kernel, symmetry))
+    again = symmetric(mean, symmetry, channels, [(2, 3)], changes_sign=colours)
+    torch.testing.assert_close(again, mean)
+    assert not torch.allclose(mean, kernel)
+
+
+def test_channels_come_in_whole_groups() -> None:
+    with pytest.raises(ValueError, match=r"groups of 16 .* got 24"):
+        symmetric(torch.zeros(24), "turns-and-negatives", (0,))
+
+
+@pytest.mark.parametrize("scale", ["2", "3", "4", "3/2", "5/2", "7/3", ("2", "3"), ("3/2", "5/2")])
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_a_turned_picture_gives_the_turned_result(symmetry: Symmetry, scale: Any) -> None:
+    # Whole periods of every scale: other sizes are cut at one side.
+    model, picture = network(symmetry), torch.rand(1, 3, 12, 18)
+    swapped = scale if isinstance(scale, str) else scale[::-1]
+    with torch.no_grad():
+        result = model(picture, scale)
+        for name, turn in TURNS.items():
+            other = model(turn(picture), swapped if name in ("transposed", "quarter") else scale)
+            torch.testing.assert_close(other, turn(result), atol=2e-5, rtol=0, msg=name)
+        negative = model(1 - picture, scale)
+    as_negative = torch.allclose(negative, 1 - result, atol=2e-5)
+    assert as_negative == (symmetry == "turns-and-negatives")
+    base = F.interpolate(picture, result.shape[-2:], mode="bilinear")
+    assert float((result - base).abs().max()) > 1e-2  # there is something to turn
+
+
+@pytest.mark.parametrize("scale", [2, "5/2"])
+def test_fused_it_is_the_same(scale: Any) -> None:
+    model, picture = network("turns-and-negatives"), torch.rand(1, 3, 12, 14)
+    with torch.no_grad():
+        torch.testing.assert_close(polyres.fuse(model, scale)(picture), model(picture, scale))
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "muon"])
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_training_keeps_the_form(tmp_path: Path, symmetry: Symmetry, optimiser: str) -> None:
+    save_pictures(tmp_path)
+    changes = {
+        "model": parts(symmetry),
+        "steps": 6,
+        "optimiser": {"name": optimiser, "lr": 1e-2, "warmup": 0},
+    }
+    begun = initial_model(config(tmp_path, equivariant=symmetry, **changes))
+    before = copy.deepcopy(begun.state_dict())
+    trained = run(config(tmp_path, equivariant=symmetry, **changes))
+    assert distance_from_symmetric(trained, symmetry) < 1e-5
+    still = {key for key, value in trained.state_dict().items() if torch.equal(before[key], value)}
+    # The last bias is the same for a feature and its negative, and the head takes their difference.
+    assert still == ({"encoder.tail.bias"} if symmetry == "turns-and-negatives" else set())
+    untied = run(config(tmp_path, output=str(tmp_path / "untied"), **changes))
+    assert distance_from_symmetric(untied, symmetry) > 1e-2
+
+
+def test_it_begins_as_strong_as_any_other(tmp_path: Path) -> None:
+    save_pictures(tmp_path)
+    tied, free = (
+        initial_model(config(tmp_path, model=parts("turns"), equivariant=symmetry))
+        for symmetry in ("turns", None)
+    )
+    for one, other in zip(tied.encoder.parameters(), free.encoder.parameters(), strict=True):
+        torch.testing.assert_close(one.norm(), other.norm())
+
+
+def test_a_resumed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    save_pictures(tmp_path)
+    changes = {"model": parts("turns"), "equivariant": "turns", "save_every": 2}
+    whole = run(config(tmp_path, steps=4, **changes))
+    half = tmp_path / "half"
+    stop = StopAfter(2)
+    with pytest.raises(KeyboardInterrupt):
+        run(config(tmp_path, steps=4, output=str(half), **changes), watch=stop)
+    resumed = run(config(tmp_path, steps=4, output=str(half), **changes), resume=True)
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+class StopAfter:
+    """Ctrl-C after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def __call__(self, report: Any, _: Any) -> None:
+        if report.step == self.steps:
+            raise KeyboardInterrupt
+
+
+def test_it_goes_on_from_its_own_file_and_grows(tmp_path: Path) -> None:
+    save_pictures(tmp_path)
+    changes = {"equivariant": "turns-and-negatives", "steps": 2}
+    small = parts("turns-and-negatives")
+    run(config(tmp_path, model=small, **changes))
+    file = tmp_path / "out" / "model.safetensors"
+    went_on = initial_model(config(tmp_path, model=small, initial=str(file), **changes))
+    deeper = parts("turns-and-negatives", blocks=3)
+    initial = {"encoder": str(file), "upsampler": str(file), "deepen": True}
+    grown = initial_model(config(tmp_path, model=deeper, initial=initial, **changes))
+    picture = torch.rand(1, 3, 8, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(grown.eval()(picture, 2), went_on.eval()(picture, 2))
+    assert distance_from_symmetric(grown, "turns-and-negatives") < 1e-5
+
+
+def test_a_file_of_another_training_is_refused(tmp_path: Path) -> None:
+    save_pictures(tmp_path)
+    run(config(tmp_path, model=parts("turns"), steps=1))
+    file = str(tmp_path / "out" / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"head\.weight of the file to begin from was trained without it"):
+        initial_model(config(tmp_path, model=parts("turns"), equivariant="turns", initial=file))
+
+
+def test_encoders_that_cannot_be_are_refused() -> None:
+    swinir = polyres.ENCODERS.make("swinir-light", **polyres.ENCODERS["swinir-light"].tiny)
+    with pytest.raises(ConfigError, match="encoders of plain convolutions"):
+        tied_weights(swinir, "turns")
+    narrow = polyres.ENCODERS.make("edsr-baseline", channels=8, blocks=1)
+    with pytest.raises(ConfigError, match=r"multiples of 16.*head\.weight"):
+        tied_weights(narrow, "turns-and-negatives")
+    recalibrated = polyres.ENCODERS.make("edsr-baseline", channels=8, blocks=1)
+    recalibrate(recalibrated, select=lambda _, part: isinstance(part, torch.nn.Conv2d))
+    with pytest.raises(ConfigError, match="encoders of plain convolutions"):
+        tied_weights(recalibrated, "turns")
+    black = polyres.ENCODERS.make("edsr-baseline", channels=16, blocks=1)
+    with pytest.raises(ConfigError, match=r"centre: 0\.5"):
+        begin_equivariant(black, "turns-and-negatives", black.state_dict().keys())
+
+
+def test_encoders_that_do_more_than_convolve_are_found_out() -> None:
+    encoder = polyres.ENCODERS.make("edsr-baseline", channels=8, blocks=1)
+    encoder.register_forward_hook(lambda _, __, features: features * torch.arange(8.0).view(1, -1, 1, 1))
+    with pytest.raises(ConfigError, match="treats such pictures differently"):
+        begin_equivariant(encoder, "turns", encoder.state_dict().keys())
+
+
+@pytest.mark.parametrize("name", ["edsr", "rdn"])
+def test_other_encoders_can_be(name: str) -> None:
+    options = {
+        "edsr": {"channels": 16, "blocks": 2, "residual_scale": 0.1},
+        "rdn": {"channels": 16, "growth": 8},
+    }
+    tiny = {**polyres.ENCODERS[name].tiny, **options[name]}
+    encoder = polyres.ENCODERS.make(name, **tiny)
+    begin_equivariant(encoder, "turns", encoder.state_dict().keys())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"equivariant": "turns", "sharding": "fsdp2"}, "not with sharding"),
+        ({"equivariant": "turns", "optimiser": {"name": "Rprop"}}, "adam, adamw, muon"),
+        ({"equivariant": "mirrors"}, "turns-and-negatives"),
+    ],
+)
+def test_bad_run_files_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(tmp_path, **changes)
+
+
+def test_heads_that_cannot_be_are_refused() -> None:
+    for options in ({"base": "sample"}, {"in_channels": 12}):
+        with pytest.raises(ConfigError, match="groups of 8"):
+            polyres.UPSAMPLERS.make("igconv", **{"in_channels": 16, **options, "equivariant": "turns"})
+
+
+def test_without_it_nothing_changes(tmp_path: Path) -> None:
+    save_pictures(tmp_path)
+    plain = initial_model(config(tmp_path, model=MODEL))
+    torch.manual_seed(0)
+    torch.testing.assert_close(plain.state_dict(), polyres.build(plain.config).state_dict())
