@@ -8,7 +8,6 @@ a JSON file; those that exist are not run again. ``--latency`` measures the time
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import statistics
@@ -20,23 +19,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from pack import SHARED, held_out, tiles
 from torch import nn
 
 import polyres
 from polyres.data.crops import CropSampler
 from polyres.data.pairs import crop_to_fit, inverse
 from polyres.data.resize import resize
+from polyres.data.sources import Pixels
 from polyres.deploy.cost import parameters, take_turns
 from polyres.deploy.devices import describe
 from polyres.files import replacing
 from polyres.layers import recalibrate
+from polyres.layers.equivariance import Symmetry
 from polyres.metrics import PROTOCOLS
 from polyres.scale import Scale
 from polyres.training.config import RunConfig
 from polyres.training.loop import train
+from polyres.training.symmetry import begin_equivariant
 from polyres.upscale.engine import TorchEngine
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SCALES = tuple(Scale.of(factor) for factor in (2, 3, 4))
 HEIGHT, WIDTH = 180, 320
 
@@ -54,6 +56,7 @@ class Candidate:
         upsampler: the same of upsamplers.
         recalibrated: whether the dense kernels of the encoder are recalibrated in training.
         recalibration_lr: factor on the learning rate of recalibrations.
+        equivariant: what the encoder treats alike.
         longer: how many times the others' steps it takes.
         turn: those of a later one are trained when all seeds of the earlier ones are done.
     """
@@ -63,13 +66,21 @@ class Candidate:
     upsampler: tuple[str, dict[str, Any]] = ("igconv", BILINEAR)
     recalibrated: bool = False
     recalibration_lr: float = 1.0
+    equivariant: Symmetry | None = None
     longer: int = 1
     turn: int = 0
 
 
-def edsr(channels: int, blocks: int) -> tuple[str, dict[str, Any]]:
-    return "edsr-baseline", {"channels": channels, "blocks": blocks}
+def edsr(channels: int, blocks: int, **options: Any) -> tuple[str, dict[str, Any]]:
+    return "edsr-baseline", {"channels": channels, "blocks": blocks, **options}
 
+
+def turning(symmetry: Symmetry) -> tuple[str, dict[str, Any]]:
+    return "igconv", {**BILINEAR, "equivariant": symmetry}
+
+
+#: Flips, quarter turns and negatives.
+ALL: Symmetry = "turns-and-negatives"
 
 CANDIDATES = (
     Candidate("EDSR 64x5, IGConv, bilinear base"),
@@ -80,6 +91,32 @@ CANDIDATES = (
     Candidate("EDSR 64x7, IGConv, bilinear base", edsr(64, 7)),
     Candidate("EDSR 48x11, IGConv, bilinear base", edsr(48, 11)),
     Candidate("SMFANet+, IGConv, bilinear base", ("smfanet+", {})),
+    Candidate("EDSR 64x5, encoder equivariant to turns", equivariant="turns"),
+    Candidate("encoder and head equivariant to turns", upsampler=turning("turns"), equivariant="turns"),
+    Candidate(
+        "encoder and head equivariant to turns, centre 0.5",
+        edsr(64, 5, centre=0.5),
+        turning("turns"),
+        equivariant="turns",
+    ),
+    Candidate(
+        "encoder and head equivariant to turns and negatives",
+        edsr(64, 5, centre=0.5),
+        turning(ALL),
+        equivariant=ALL,
+    ),
+    Candidate(
+        "EDSR 64x7, equivariant to turns and negatives",
+        edsr(64, 7, centre=0.5),
+        turning(ALL),
+        equivariant=ALL,
+    ),
+    Candidate(
+        "EDSR 48x12, equivariant to turns and negatives",
+        edsr(48, 12, centre=0.5),
+        turning(ALL),
+        equivariant=ALL,
+    ),
     Candidate(
         "KRGN of 7 blocks, IGConv, bilinear base", ("krgn", {"blocks": 7}), recalibration_lr=0.1, turn=1
     ),
@@ -125,10 +162,11 @@ def train_missing(arguments: argparse.Namespace) -> None:
     ]
     if not missing:
         return
-    tiles, held_out = pictures(arguments.tiles)
+    # The four pictures that all training runs validate on.
+    learned, measured = tiles(arguments.tiles), held_out(slice(4))
     for candidate, seed in missing:
         config = configuration(candidate, arguments.steps, arguments.patch, seed)
-        result = run(candidate, config, tiles, held_out)
+        result = run(candidate, config, learned, measured)
         save(result_path(arguments.results, candidate, seed), result)
         print(
             f"{candidate.name}, seed {seed}: {mean_psnr(result):.3f} dB, {result['seconds']:.0f} s",
@@ -146,18 +184,6 @@ def save(path: Path, result: dict[str, Any]) -> None:
         stream.write(json.dumps(result, indent=1).encode())
 
 
-def pictures(count: int) -> tuple[list[Any], list[Any]]:
-    """``count`` tiles spread over the training pack, and the four pictures that all training runs validate on."""
-    with (SHARED / "train" / "manifest.csv").open(newline="") as stream:
-        names = [row["file"] for row in csv.DictReader(stream)]
-    chosen = [SHARED / "train" / names[index * len(names) // count] for index in range(count)]
-    return read(chosen), read(sorted((SHARED / "validation").glob("*.webp"))[:4])
-
-
-def read(paths: list[Path]) -> list[Any]:
-    return [polyres.read_picture(path).pixels for path in paths]
-
-
 def configuration(candidate: Candidate, steps: int, patch: int, seed: int) -> RunConfig:
     encoder, upsampler = ({"name": name, "options": options} for name, options in parts_of(candidate))
     return RunConfig.model_validate(
@@ -172,6 +198,7 @@ def configuration(candidate: Candidate, steps: int, patch: int, seed: int) -> Ru
                 "warmup": 50,
                 "recalibration_lr": candidate.recalibration_lr,
             },
+            "equivariant": candidate.equivariant,
             "losses": [{"name": "l1"}],
             "ema": 0.99,
             "precision": "float32",
@@ -190,13 +217,17 @@ def network(candidate: Candidate, config: RunConfig) -> polyres.SRModel:
     model = polyres.build(config.model)
     if candidate.recalibrated:
         recalibrate(model.encoder, select=lambda _, part: isinstance(part, nn.Conv2d))
+    if config.equivariant is not None:
+        begin_equivariant(model.encoder, config.equivariant, fresh=model.encoder.state_dict().keys())
     return model
 
 
-def run(candidate: Candidate, config: RunConfig, tiles: list[Any], held_out: list[Any]) -> dict[str, Any]:
+def run(
+    candidate: Candidate, config: RunConfig, learned: list[Pixels], measured: list[Pixels]
+) -> dict[str, Any]:
     """Train and measure one network."""
     model = network(candidate, config)
-    batches = CropSampler(tiles, SCALES, config.data.patch, config.data.batch, config.seed)
+    batches = CropSampler(learned, SCALES, config.data.patch, config.data.batch, config.seed)
     losses: list[float] = []
     began = time.process_time()
     average = train(model, batches, config, lambda _, report: losses.append(report.loss))
@@ -207,8 +238,8 @@ def run(candidate: Candidate, config: RunConfig, tiles: list[Any], held_out: lis
         "steps": config.steps,
         "patch": config.data.patch,
         "batch": config.data.batch,
-        "tiles": len(tiles),
-        "psnr": {str(scale): quality(average, scale, held_out) for scale in SCALES},
+        "tiles": len(learned),
+        "psnr": {str(scale): quality(average, scale, measured) for scale in SCALES},
         "loss": statistics.fmean(losses[-100:]),
         "seconds": seconds,
         "trained_weights": parameters(model),
@@ -221,10 +252,10 @@ def engine(model: polyres.SRModel, scale: Scale, native: bool = True) -> TorchEn
     return TorchEngine(polyres.fuse(model, scale), torch.device("cpu"), torch.float32, native)
 
 
-def quality(model: polyres.SRModel, scale: Scale, held_out: list[Any]) -> float:
+def quality(model: polyres.SRModel, scale: Scale, pictures: list[Pixels]) -> float:
     """Mean PSNR on RGB in dB."""
     enlarge, values = engine(model, scale), []
-    for picture in held_out:
+    for picture in pictures:
         high = crop_to_fit(picture, scale)
         made = enlarge(resize(high, scale=inverse(scale))[None])[0].permute(1, 2, 0).numpy()
         values.append(PROTOCOLS["rgb"].score(made, high, scale, with_ssim=False).psnr)

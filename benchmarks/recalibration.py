@@ -8,7 +8,6 @@ lowered, all from the same weights on the same crops. Each run is a JSON file; t
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 import time
@@ -17,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pack import SHARED, held_out, tiles
 from torch import nn
 
 import polyres
 from polyres.data.crops import CropSampler
+from polyres.data.sources import Pixels
 from polyres.deploy.devices import describe
 from polyres.files import replacing
 from polyres.layers import recalibrate
@@ -29,8 +30,6 @@ from polyres.scale import Scale
 from polyres.training.config import RunConfig
 from polyres.training.loop import begin, train
 from polyres.training.validation import validate
-
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,9 @@ def main() -> None:
     ]
     if missing and not arguments.only_report:
         arguments.results.mkdir(parents=True, exist_ok=True)
-        tiles, held_out = pictures(arguments.tiles)
+        learned, measured = tiles(arguments.tiles, "small"), held_out(slice(None, None, 3))
         for condition, seed in missing:
-            result = run(condition, seed, arguments.steps, tiles, held_out)
+            result = run(condition, seed, arguments.steps, learned, measured)
             with replacing(result_path(arguments.results, condition, seed)) as stream:
                 stream.write(json.dumps(result, indent=1).encode())
             print(
@@ -94,19 +93,6 @@ def result_path(folder: Path, condition: Condition, seed: int) -> Path:
     return folder / f"{'-'.join(words)}-seed{seed}.json"
 
 
-def pictures(count: int) -> tuple[list[Any], list[Any]]:
-    """``count`` tiles spread over the small pack, and four pictures that are not in it."""
-    with (SHARED / "train" / "manifest.csv").open(newline="") as stream:
-        names = [row["file"] for row in csv.DictReader(stream) if row["pack"] == "small"]
-    chosen = [SHARED / "train" / names[index * len(names) // count] for index in range(count)]
-    held_out = sorted((SHARED / "validation").glob("*.webp"))[::3]
-    return read(chosen), read(held_out)
-
-
-def read(paths: list[Path]) -> list[Any]:
-    return [polyres.read_picture(path).pixels for path in paths]
-
-
 def configuration(steps: int, seed: int) -> RunConfig:
     """A KRGN small enough to be trained twelve times in half an hour on one core: 16 grouped kernels."""
     options = {"channels": 32, "groups": 16, "blocks": 2, "groups_per_block": 2, "pairs_per_group": 2}
@@ -130,7 +116,9 @@ def configuration(steps: int, seed: int) -> RunConfig:
     )
 
 
-def run(condition: Condition, seed: int, steps: int, tiles: list[Any], held_out: list[Any]) -> dict[str, Any]:
+def run(
+    condition: Condition, seed: int, steps: int, learned: list[Pixels], measured: list[Pixels]
+) -> dict[str, Any]:
     """Train and measure one network."""
     config = configuration(steps, seed)
     torch.manual_seed(seed)
@@ -139,7 +127,7 @@ def run(condition: Condition, seed: int, steps: int, tiles: list[Any], held_out:
         recalibrate(model.encoder, layout=condition.layout)
     state = begin(model, config)
     state.optimiser = optimiser_for(model, condition, config)
-    batches = CropSampler(tiles, [Scale.of(2)], config.data.patch, config.data.batch, seed)
+    batches = CropSampler(learned, [Scale.of(2)], config.data.patch, config.data.batch, seed)
     losses: list[float] = []
     began = time.process_time()
     average = train(model, batches, config, lambda _, report: losses.append(report.loss), state)
@@ -147,8 +135,8 @@ def run(condition: Condition, seed: int, steps: int, tiles: list[Any], held_out:
         "condition": condition.name,
         "seed": seed,
         "steps": steps,
-        "tiles": len(tiles),
-        "psnr": validate(average, held_out, config)["2"],
+        "tiles": len(learned),
+        "psnr": validate(average, measured, config)["2"],
         "loss": statistics.fmean(losses[-100:]),
         "seconds": time.process_time() - began,
         "machine": describe(torch.device("cpu")),
@@ -193,10 +181,10 @@ def write_report(folder: Path, seeds: int, target: Path) -> None:
         against = " | ".join(gains(runs, found[control.name]) for control in CONDITIONS[:2])
         spread = f"{max(values) - min(values):.3f}" if len(values) > 1 else ""
         lines.append(f"| {name} | {len(values)} | {statistics.fmean(values):.3f} | {spread} | {against} |")
-    steps, tiles = (
+    steps, count = (
         " or ".join(sorted({str(result[key]) for result in results})) for key in ("steps", "tiles")
     )
-    text = PAGE.format(table="\n".join(lines), steps=steps, tiles=tiles, machine=results[0]["machine"])
+    text = PAGE.format(table="\n".join(lines), steps=steps, tiles=count, machine=results[0]["machine"])
     with replacing(target) as stream:
         stream.write(text.encode())
     print(text)

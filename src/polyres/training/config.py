@@ -253,8 +253,8 @@ class RunConfig(Section):
     )
     equivariant: Symmetry | None = Field(
         default=None,
-        description="keep the encoder's kernels such that it treats flips and quarter turns of a picture alike (turns), "
-        "or its negative too (turns-and-negatives): it learns more from each crop, and costs what it cost; for "
+        description="keep the encoder's kernels such that it treats turned and mirrored pictures alike (turns), or "
+        "its negative too (turns-and-negatives): it learns more from each crop, and costs what it cost; for "
         "encoders of plain convolutions",
     )
     device: str = Field(default="cpu", description="cpu or cuda")
