@@ -20,7 +20,7 @@ from polyres.layers import recalibrate
 from polyres.layers.equivariance import Symmetry, symmetric
 from polyres.training import run
 from polyres.training.start import initial_model
-from polyres.training.symmetry import begin_equivariant, tied_weights
+from polyres.training.symmetry import GradientMeans, begin_equivariant, tied_weights
 
 SYMMETRIES: tuple[Symmetry, ...] = ("turns", "turns-and-negatives")
 
@@ -100,6 +100,21 @@ def test_the_mean_is_that_over_all_elements(symmetry: Symmetry, inputs: int) -> 
     again = symmetric(mean, symmetry, channels, [(2, 3)], changes_sign=colours)
     torch.testing.assert_close(again, mean)
     assert not torch.allclose(mean, kernel)
+
+
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_gradients_are_averaged_as_kernels_are(symmetry: Symmetry) -> None:
+    encoder = polyres.ENCODERS.make("edsr-baseline", channels=32, blocks=1)
+    encoder.to(memory_format=torch.channels_last)
+    tied = tied_weights(encoder, symmetry)
+    assert len(tied) == len(list(encoder.parameters()))
+    gradients = [torch.randn_like(one.weight) for one in tied]
+    for one, gradient in zip(tied, gradients, strict=True):
+        one.weight.grad = gradient.clone()
+    GradientMeans(tied)()
+    for one, gradient in zip(tied, gradients, strict=True):
+        torch.testing.assert_close(one.weight.grad, one.symmetric(gradient))
+        assert one.weight.grad.stride() == gradient.stride()
 
 
 def test_channels_come_in_whole_groups() -> None:

@@ -9,7 +9,9 @@ T. Cohen, M. Welling, "Group equivariant convolutional networks", arXiv 1602.075
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -45,15 +47,44 @@ def symmetric(
     Raises:
         ValueError: channels that do not come in whole groups.
     """
-    size = GROUP_SIZES[symmetry]
-    uneven = [tensor.shape[axis] for axis in channels if tensor.shape[axis] % size]
-    if uneven:
-        raise ValueError(f"channels come in groups of {size} for symmetry {symmetry}; got {uneven[0]}")
-    total = _over_turns(tensor, channels, planes, tensor if transposed is None else transposed)
+    _check(tensor, symmetry, channels)
+    *flips, transpose = _turns(channels, planes)
+    total, other = tensor, tensor if transposed is None else transposed
+    for flip in flips:
+        total, other = total + flip(total), other + flip(other)
+    total = total + transpose(other)
     if symmetry == "turns-and-negatives":
         negative = _exchanged(total, channels)
         total = total - negative if changes_sign else total + negative
-    return total / size
+    return total / GROUP_SIZES[symmetry]
+
+
+def orbits(
+    shape: Sequence[int],
+    symmetry: Symmetry,
+    channels: Sequence[int],
+    planes: Sequence[tuple[int, int]] = (),
+) -> Tensor:
+    """Which values of a tensor the symmetry holds equal, or opposite where a negative changes the sign.
+
+    Args:
+        shape: of the tensor; axis 0 must be one of ``channels``.
+        symmetry: as of :func:`symmetric`.
+        channels: likewise.
+        planes: likewise.
+
+    Returns:
+        (group size, values / group size) indices into the flat tensor; each column is one orbit, the second half of its
+        rows the negatives.
+    """
+    size = GROUP_SIZES[symmetry]
+    images = [torch.arange(math.prod(shape)).reshape(tuple(shape))]
+    _check(images[0], symmetry, channels)
+    for turn in _turns(channels, planes):
+        images += [turn(image) for image in images]
+    if symmetry == "turns-and-negatives":
+        images += [_exchanged(image, channels) for image in images]
+    return torch.stack([image[::size].flatten() for image in images])
 
 
 @torch.no_grad()
@@ -62,10 +93,16 @@ def symmetrise_(tensor: Tensor, mean: Tensor) -> None:
     tensor.copy_(mean * (tensor.norm() / mean.norm().clamp(min=torch.finfo(mean.dtype).tiny)))
 
 
-def _over_turns(
-    tensor: Tensor, channels: Sequence[int], planes: Sequence[tuple[int, int]], transposed: Tensor
-) -> Tensor:
-    """The sum over flips and quarter turns.
+def _check(tensor: Tensor, symmetry: Symmetry, channels: Sequence[int]) -> None:
+    """Channels come in whole groups."""
+    size = GROUP_SIZES[symmetry]
+    uneven = [tensor.shape[axis] for axis in channels if tensor.shape[axis] % size]
+    if uneven:
+        raise ValueError(f"channels come in groups of {size} for symmetry {symmetry}; got {uneven[0]}")
+
+
+def _turns(channels: Sequence[int], planes: Sequence[tuple[int, int]]) -> list[Callable[[Tensor], Tensor]]:
+    """What generates all flips and quarter turns: flipped rows, flipped columns, a transposition.
 
     Each axis of channels becomes four: group, rows flipped, columns flipped, transposed. A flip of the picture flips
     the axis of that name; a transposition exchanges the flips and flips the last.
@@ -77,17 +114,25 @@ def _over_turns(
     groups = [moved(axis) + 1 for axis in channels]
     places = [(moved(rows), moved(columns)) for rows, columns in planes]
 
-    def over_flips(part: Tensor) -> Tensor:
+    def grouped(tensor: Tensor) -> Tensor:
         for axis in sorted(channels, reverse=True):
-            part = part.unflatten(axis, (-1, 2, 2, 2))
-        part = part + part.flip([*groups, *(rows for rows, _ in places)])
-        return part + part.flip([*(axis + 1 for axis in groups), *(columns for _, columns in places)])
+            tensor = tensor.unflatten(axis, (-1, 2, 2, 2))
+        return tensor
 
-    upright = over_flips(tensor)
-    other = upright if transposed is tensor else over_flips(transposed)
-    for first, second in [*((axis, axis + 1) for axis in groups), *places]:
-        other = other.transpose(first, second)
-    return (upright + other.flip([axis + 2 for axis in groups])).reshape(tensor.shape)
+    def flip(tensor: Tensor, side: int) -> Tensor:
+        axes = [*(axis + side for axis in groups), *(place[side] for place in places)]
+        return grouped(tensor).flip(axes).reshape(tensor.shape)
+
+    def transpose(tensor: Tensor) -> Tensor:
+        turned = grouped(tensor)
+        for first, second in [*((axis, axis + 1) for axis in groups), *places]:
+            turned = turned.transpose(first, second)
+        shape = list(tensor.shape)
+        for rows, columns in planes:
+            shape[rows], shape[columns] = shape[columns], shape[rows]
+        return turned.flip([axis + 2 for axis in groups]).reshape(shape)
+
+    return [partial(flip, side=0), partial(flip, side=1), transpose]
 
 
 def _exchanged(tensor: Tensor, channels: Sequence[int]) -> Tensor:

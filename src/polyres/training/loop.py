@@ -28,7 +28,7 @@ from polyres.training.processes import Processes
 from polyres.training.schedule import learning_rate, set_learning_rate
 from polyres.training.sharding import is_divided, local
 from polyres.training.state import StepReport, TrainingState
-from polyres.training.symmetry import symmetrise_gradients, tied_weights
+from polyres.training.symmetry import GradientMeans, tied_weights
 
 OnStep = Callable[[TrainingState, StepReport], None]
 
@@ -86,7 +86,8 @@ def _train(
     """See :func:`train`."""
     terms = make_losses(config.losses, config.device)
     guard = Guard(config.guard, state, config.save_every, on_fault)
-    tied = [] if config.equivariant is None else tied_weights(model.encoder, config.equivariant)
+    symmetry = config.equivariant
+    average_gradients = GradientMeans([] if symmetry is None else tied_weights(model.encoder, symmetry))
     while state.step < config.steps:
         began = time.perf_counter()
         set_learning_rate(state.optimiser, lr := learning_rate(state.step, config.steps, config.optimiser))
@@ -95,7 +96,7 @@ def _train(
         values = {name: processes.sum(part) for name, part in parts.items()}
         for summed in state.trained:
             processes.sum_gradients(list(summed.parameters()))
-        symmetrise_gradients(tied)
+        average_gradients()
         gradient = gradient_norm(model.parameters(), processes)
         fault = fault_in_step(state, values, gradient, (t for b in drawn for t in tensors(b, config.device)))
         if fault is not None:

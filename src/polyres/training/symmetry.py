@@ -15,10 +15,13 @@ from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
 from polyres.errors import ConfigError
-from polyres.layers.equivariance import GROUP_SIZES, Symmetry, symmetric, symmetrise_
+from polyres.layers.equivariance import GROUP_SIZES, Symmetry, orbits, symmetric, symmetrise_
 
 #: Part of a weight from a file that may lie outside the form: what the roundings of a long training leave.
 _TOLERANCE = 1e-2
+
+#: Elements of a group that are no negatives.
+TURNS = GROUP_SIZES["turns"]
 
 #: Side of the picture that the encoder is tried on, and the part of the features that may differ.
 _TRIAL_SIDE, _TRIAL_TOLERANCE = 12, 1e-3
@@ -39,11 +42,44 @@ class Tied(NamedTuple):
     symmetry: Symmetry
     channels: tuple[int, ...]
 
+    @property
+    def planes(self) -> list[tuple[int, int]]:
+        """Its axes that turn with the picture."""
+        return [(2, 3)] if self.weight.dim() == 4 else []
+
+    @property
+    def changes_sign(self) -> bool:
+        """Whether the negative changes its sign."""
+        return bool(self.planes) and len(self.channels) == 1
+
     def symmetric(self, tensor: Tensor) -> Tensor:
         """The mean of ``tensor``, of the weight's shape, over the symmetry."""
-        is_kernel = tensor.dim() == 4
-        planes = [(2, 3)] if is_kernel else []
-        return symmetric(tensor, self.symmetry, self.channels, planes, is_kernel and len(self.channels) == 1)
+        return symmetric(tensor, self.symmetry, self.channels, self.planes, self.changes_sign)
+
+
+class GradientMeans:
+    """Replaces gradients by their means over the symmetry; tables make it several times as fast as turning them.
+
+    Args:
+        tied: the weights; none is well.
+    """
+
+    def __init__(self, tied: Sequence[Tied]) -> None:
+        self.entries = []
+        for one in tied:
+            table = orbits(one.weight.shape, one.symmetry, one.channels, one.planes).to(one.weight.device)
+            signs = torch.ones(len(table), 1, device=one.weight.device)
+            if one.changes_sign:
+                signs[TURNS:] = -1
+            self.entries.append((one.weight, table, signs))
+
+    def __call__(self) -> None:
+        """Change the gradients that there are, in place."""
+        for weight, table, signs in self.entries:
+            if weight.grad is not None:
+                values = weight.grad.reshape(-1)
+                means = (values[table] * signs).mean(0)
+                weight.grad.copy_(values.index_put((table,), means * signs).reshape(weight.shape))
 
 
 def tied_weights(encoder: Encoder, symmetry: Symmetry) -> list[Tied]:
@@ -93,13 +129,6 @@ def begin_equivariant(encoder: Encoder, symmetry: Symmetry, fresh: Set[str]) -> 
             "give the encoder the option centre: 0.5 (edsr-baseline and edsr have it), or write equivariant: turns"
         )
     _try(encoder, symmetry)
-
-
-def symmetrise_gradients(tied: Sequence[Tied]) -> None:
-    """Replace each gradient by its mean over the symmetry, in place."""
-    for one in tied:
-        if one.weight.grad is not None:
-            one.weight.grad.copy_(one.symmetric(one.weight.grad))
 
 
 def _distance(tensor: Tensor, other: Tensor) -> float:
