@@ -49,10 +49,8 @@ def symmetric(
     """
     _check(tensor, symmetry, channels)
     *flips, transpose = _turns(channels, planes)
-    total, other = tensor, tensor if transposed is None else transposed
-    for flip in flips:
-        total, other = total + flip(total), other + flip(other)
-    total = total + transpose(other)
+    upright = _summed(tensor, flips)
+    total = upright + transpose(upright if transposed is None else _summed(transposed, flips))
     if symmetry == "turns-and-negatives":
         negative = _exchanged(total, channels)
         total = total - negative if changes_sign else total + negative
@@ -133,6 +131,13 @@ def _turns(channels: Sequence[int], planes: Sequence[tuple[int, int]]) -> list[C
         return turned.flip([axis + 2 for axis in groups]).reshape(shape)
 
     return [partial(flip, side=0), partial(flip, side=1), transpose]
+
+
+def _summed(tensor: Tensor, flips: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
+    """The sum of ``tensor`` over all that ``flips`` make of it."""
+    for flip in flips:
+        tensor = tensor + flip(tensor)
+    return tensor
 
 
 def _exchanged(tensor: Tensor, channels: Sequence[int]) -> Tensor:

@@ -68,7 +68,7 @@ class GradientMeans:
         self.entries = []
         for one in tied:
             table = orbits(one.weight.shape, one.symmetry, one.channels, one.planes).to(one.weight.device)
-            signs = torch.ones(len(table), 1, device=one.weight.device)
+            signs = one.weight.new_ones(len(table), 1)
             if one.changes_sign:
                 signs[TURNS:] = -1
             self.entries.append((one.weight, table, signs))
