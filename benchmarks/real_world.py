@@ -59,7 +59,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, default=Path("recipes/small-real.yaml"))
+    parser.add_argument("--run", type=Path, default=Path("recipes/small-real-equivariant.yaml"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data/validation"))
     parser.add_argument("--models", nargs="+", default=["small", "small-real"])
     parser.add_argument("--scales", nargs="+", default=["2", "3", "4"])
