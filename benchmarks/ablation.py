@@ -437,7 +437,8 @@ Hence dense 3x3 convolutions of 64 channels, IGConv, the bilinear base and equiv
 - **The end of a long training.** The 64x5 model without equivariance that long training made reaches 29.56 dB in the
   column "mean", a decibel more than its row after {steps} steps. Networks that learn slowly may end higher: the
   published SMFANet+, trained for longer on other data, is above that model on Set5. What seven blocks are worth in a
-  long training is not seen here either. In long trainings [equivariance kept](models.md) half of its lead.
+  long training is not seen here either. In the long training of
+  the [bundled model](models.md), which has two blocks more, half of equivariance's lead was left.
 - **Each design at its best.** Optimiser, learning rate and the hypernetwork's spread were chosen on EDSR with IGConv
   ([models.md](models.md)); another rate may suit the others better. Crops of 32x32 show little to networks that look
   far, as SMFANet+ and KRGN do.
