@@ -79,8 +79,10 @@ def turning(symmetry: Symmetry) -> tuple[str, dict[str, Any]]:
     return "igconv", {**BILINEAR, "equivariant": symmetry}
 
 
-#: Flips, quarter turns and negatives.
-ALL: Symmetry = "turns-and-negatives"
+def centred(name: str, channels: int, blocks: int, symmetry: Symmetry = "turns-and-negatives") -> Candidate:
+    """EDSR about grey with IGConv, both equivariant."""
+    return Candidate(name, edsr(channels, blocks, centre=0.5), turning(symmetry), equivariant=symmetry)
+
 
 CANDIDATES = (
     Candidate("EDSR 64x5, IGConv, bilinear base"),
@@ -93,30 +95,10 @@ CANDIDATES = (
     Candidate("SMFANet+, IGConv, bilinear base", ("smfanet+", {})),
     Candidate("EDSR 64x5, encoder equivariant to turns", equivariant="turns"),
     Candidate("encoder and head equivariant to turns", upsampler=turning("turns"), equivariant="turns"),
-    Candidate(
-        "encoder and head equivariant to turns, centre 0.5",
-        edsr(64, 5, centre=0.5),
-        turning("turns"),
-        equivariant="turns",
-    ),
-    Candidate(
-        "encoder and head equivariant to turns and negatives",
-        edsr(64, 5, centre=0.5),
-        turning(ALL),
-        equivariant=ALL,
-    ),
-    Candidate(
-        "EDSR 64x7, equivariant to turns and negatives",
-        edsr(64, 7, centre=0.5),
-        turning(ALL),
-        equivariant=ALL,
-    ),
-    Candidate(
-        "EDSR 48x12, equivariant to turns and negatives",
-        edsr(48, 12, centre=0.5),
-        turning(ALL),
-        equivariant=ALL,
-    ),
+    centred("encoder and head equivariant to turns, centre 0.5", 64, 5, "turns"),
+    centred("encoder and head equivariant to turns and negatives", 64, 5),
+    centred("EDSR 64x7, equivariant to turns and negatives", 64, 7),
+    centred("EDSR 48x12, equivariant to turns and negatives", 48, 12),
     Candidate(
         "KRGN of 7 blocks, IGConv, bilinear base", ("krgn", {"blocks": 7}), recalibration_lr=0.1, turn=1
     ),
@@ -402,6 +384,7 @@ which all candidates take turns: by the engine that `polyres upscale` runs (nati
 filtering for dense 3x3 convolutions), and by torch alone, channels last. Load average when it began: {load:.1f} (0 is
 a quiet machine). What other programs take of the processor's time is left out; what they take of its caches and memory
 is not. Unless the load is near 0, a training ran on the other core and this core was shared.
+Equivariant rows were not timed: fused, they are the plain networks of their size.
 
 Machine: {machine}
 
@@ -423,7 +406,6 @@ CONCLUSIONS = """## What it shows
   takes five times as long as the first row.
 - **KRGN's time**: about three times the first row's by its native kernels, ten times by torch alone. Each of its steps
   costs more than twice as much as SMFANet+'s.
-
 - **Kernels that treat [turned and negative pictures alike](equivariance.md) are the largest gain**: with the head and
   grey beyond the edges 0.48 and 0.39 dB over the first row, at every scale, at the first row's cost after training. Of
   that, turns alone are 0.25 and 0.19. Without the centre, and with seven blocks, one seed of two ended below the first

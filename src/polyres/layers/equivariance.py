@@ -48,11 +48,11 @@ def symmetric(
         ValueError: channels that do not come in whole groups.
     """
     _check(tensor, symmetry, channels)
-    *flips, transpose = _turns(channels, planes)
+    *flips, transpose = turns(channels, planes)
     upright = _summed(tensor, flips)
     total = upright + transpose(upright if transposed is None else _summed(transposed, flips))
     if symmetry == "turns-and-negatives":
-        negative = _exchanged(total, channels)
+        negative = exchanged(total, channels)
         total = total - negative if changes_sign else total + negative
     return total / GROUP_SIZES[symmetry]
 
@@ -78,17 +78,11 @@ def orbits(
     size = GROUP_SIZES[symmetry]
     images = [torch.arange(math.prod(shape)).reshape(tuple(shape))]
     _check(images[0], symmetry, channels)
-    for turn in _turns(channels, planes):
+    for turn in turns(channels, planes):
         images += [turn(image) for image in images]
     if symmetry == "turns-and-negatives":
-        images += [_exchanged(image, channels) for image in images]
+        images += [exchanged(image, channels) for image in images]
     return torch.stack([image[::size].flatten() for image in images])
-
-
-@torch.no_grad()
-def symmetrise_(tensor: Tensor, mean: Tensor) -> None:
-    """Replace a random ``tensor`` by its :func:`symmetric` ``mean``, in place, with the norm that it had."""
-    tensor.copy_(mean * (tensor.norm() / mean.norm().clamp(min=torch.finfo(mean.dtype).tiny)))
 
 
 def _check(tensor: Tensor, symmetry: Symmetry, channels: Sequence[int]) -> None:
@@ -99,7 +93,7 @@ def _check(tensor: Tensor, symmetry: Symmetry, channels: Sequence[int]) -> None:
         raise ValueError(f"channels come in groups of {size} for symmetry {symmetry}; got {uneven[0]}")
 
 
-def _turns(channels: Sequence[int], planes: Sequence[tuple[int, int]]) -> list[Callable[[Tensor], Tensor]]:
+def turns(channels: Sequence[int], planes: Sequence[tuple[int, int]]) -> list[Callable[[Tensor], Tensor]]:
     """What generates all flips and quarter turns: flipped rows, flipped columns, a transposition.
 
     Each axis of channels becomes four: group, rows flipped, columns flipped, transposed. A flip of the picture flips
@@ -140,7 +134,7 @@ def _summed(tensor: Tensor, flips: Sequence[Callable[[Tensor], Tensor]]) -> Tens
     return tensor
 
 
-def _exchanged(tensor: Tensor, channels: Sequence[int]) -> Tensor:
+def exchanged(tensor: Tensor, channels: Sequence[int]) -> Tensor:
     """``tensor`` with the halves of each group of 16 exchanged."""
     pairs = tensor
     for axis in sorted(channels, reverse=True):

@@ -42,7 +42,9 @@ def _first_weights(config: RunConfig) -> tuple[SRModel, Set[str]]:
         for part, path in config.initial.files.items():
             theirs, new = load(path).get_submodule(part), set[str]()
             if part == "encoder":
-                fresh = new = _deepen(model.encoder, theirs, path) if config.initial.deepen else new
+                if config.initial.deepen:
+                    new = _deepen(model.encoder, theirs, path)
+                fresh = new
             _take(model.get_submodule(part), theirs, part, path, new)
         return model, fresh
     if config.initial is None:

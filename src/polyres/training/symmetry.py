@@ -15,13 +15,10 @@ from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
 from polyres.errors import ConfigError
-from polyres.layers.equivariance import GROUP_SIZES, Symmetry, orbits, symmetric, symmetrise_
+from polyres.layers.equivariance import GROUP_SIZES, Symmetry, exchanged, orbits, symmetric, turns
 
 #: Part of a weight from a file that may lie outside the form: what the roundings of a long training leave.
 _TOLERANCE = 1e-2
-
-#: Elements of a group that are no negatives.
-TURNS = GROUP_SIZES["turns"]
 
 #: Side of the picture that the encoder is tried on, and the part of the features that may differ.
 _TRIAL_SIDE, _TRIAL_TOLERANCE = 12, 1e-3
@@ -70,7 +67,7 @@ class GradientMeans:
             table = orbits(one.weight.shape, one.symmetry, one.channels, one.planes).to(one.weight.device)
             signs = one.weight.new_ones(len(table), 1)
             if one.changes_sign:
-                signs[TURNS:] = -1
+                signs[GROUP_SIZES["turns"] :] = -1
             self.entries.append((one.weight, table, signs))
 
     def __call__(self) -> None:
@@ -116,9 +113,10 @@ def begin_equivariant(encoder: Encoder, symmetry: Symmetry, fresh: Set[str]) -> 
     """
     for one in tied_weights(encoder, symmetry):
         weight = one.weight.detach()
-        if one.name in fresh:
-            symmetrise_(weight, one.symmetric(weight))
-        elif _distance(weight, one.symmetric(weight)) > _TOLERANCE:
+        mean = one.symmetric(weight)
+        if one.name in fresh:  # with the norm that it had
+            weight.copy_(mean * (weight.norm() / mean.norm().clamp(min=torch.finfo(mean.dtype).tiny)))
+        elif _distance(weight, mean) > _TOLERANCE:
             raise ConfigError(
                 f"equivariant: {symmetry}, but {one.name} of the file to begin from was trained without it: begin with "
                 "fresh weights, or leave equivariant out"
@@ -143,19 +141,17 @@ def _try(encoder: Encoder, symmetry: Symmetry) -> None:
     Raises:
         ConfigError: the features of the second are not those of the first, turned.
     """
-    centre, was = encoder.centre, encoder.training
+    was, plane = encoder.training, [(2, 3)]
     upright = torch.rand(
         1, encoder.in_channels, _TRIAL_SIDE, _TRIAL_SIDE, generator=torch.Generator().manual_seed(0)
     ).to(next(encoder.parameters()))
-    turned = upright.mT.flip(-1)
-    negates = symmetry == "turns-and-negatives"
     encoder.eval()
-    features = (
-        encoder(upright).unflatten(1, (-1, 2, 2, 2)).transpose(2, 3).mT.flip(4).flip(3, -1).flatten(1, 4)
-    )
-    if negates:
-        features = features.unflatten(1, (-1, 2, 8)).flip(2).flatten(1, 3)
-    differs = _distance(features, encoder(2 * centre - turned if negates else turned)) > _TRIAL_TOLERANCE
+    picture, features = upright, encoder(upright)
+    for of_picture, of_features in zip(turns([], plane)[1:], turns([1], plane)[1:], strict=True):
+        picture, features = of_picture(picture), of_features(features)
+    if symmetry == "turns-and-negatives":
+        picture, features = 2 * encoder.centre - picture, exchanged(features, [1])
+    differs = _distance(features, encoder(picture)) > _TRIAL_TOLERANCE
     encoder.train(was)
     if differs:
         raise ConfigError(

@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from polyres.layers.equivariance import symmetric
 from polyres.layers.precision import without_autocast
 from polyres.scale import Scale, Tap, axis_taps
 
@@ -152,10 +153,7 @@ def symmetrise(kernels: Tensor) -> Tensor:
     Averaging kernels equals averaging the outputs of the 8 convolutions, at an eighth of the work (IGConv
     specification, section 1.4).
     """
-    total = kernels + kernels.mT
-    total = total + total.flip(-1)
-    total = total + total.flip(-2)
-    return total / 8
+    return symmetric(kernels, "turns", (), [(kernels.dim() - 2, kernels.dim() - 1)])
 
 
 def _positions(taps_y: Sequence[Tap], taps_x: Sequence[Tap]) -> list[tuple[float, float]]:
