@@ -17,6 +17,7 @@ from training_runs import MODEL, config, save_pictures
 import polyres
 from polyres.errors import ConfigError
 from polyres.layers import recalibrate
+from polyres.layers.blocks import ZeroSumConv2d
 from polyres.layers.equivariance import Symmetry, symmetric
 from polyres.training import run
 from polyres.training.start import initial_model
@@ -239,6 +240,51 @@ def test_encoders_that_cannot_be_are_refused() -> None:
     black = polyres.ENCODERS.make("edsr-baseline", channels=16, blocks=1)
     with pytest.raises(ConfigError, match=r"centre: 0\.5"):
         begin_equivariant(black, "turns-and-negatives", black.state_dict().keys())
+
+
+def test_who_sees_differences_alone_needs_no_centre() -> None:
+    encoder = polyres.ENCODERS.make("edsr-baseline", channels=16, blocks=1, normalisation_equivariant=True)
+    begin_equivariant(encoder, "turns-and-negatives", encoder.state_dict().keys())
+    picture = torch.rand(1, 3, 9, 7)
+    features, negative = encoder(picture), encoder(0.3 - picture)
+    pairs = features.unflatten(1, (-1, 2, 8)).flip(2).reshape(features.shape)
+    assert float(features.detach().abs().max()) > 1e-2
+    assert torch.allclose(negative, pairs, atol=1e-6)
+    with pytest.raises(ValueError, match="centre has no effect"):
+        polyres.ENCODERS.make(
+            "edsr-baseline", channels=16, blocks=1, centre=0.5, normalisation_equivariant=True
+        )
+
+
+@pytest.mark.parametrize("expansion", [1, 3])
+def test_brighter_and_flatter_pictures_give_the_brighter_and_flatter_result(expansion: int) -> None:
+    torch.manual_seed(0)
+    options = {"channels": 8, "blocks": 2, "expansion": expansion, "normalisation_equivariant": True}
+    upsampler = {
+        "name": "igconv",
+        "options": {"width": 8, "hidden_layers": 1, "base": "bilinear", "spread": 0.5},
+    }
+    parts = {"encoder": {"name": "edsr-baseline", "options": options}, "upsampler": upsampler}
+    model = polyres.build(polyres.ModelConfig.model_validate(parts)).eval().double()
+    model.upsampler.kernels.damp(10)
+    picture = torch.rand(1, 3, 9, 11, dtype=torch.float64)
+    stretch, lift = 0.4, torch.tensor([0.1, -0.3, 2.0], dtype=torch.float64).view(1, 3, 1, 1)
+    for scale in (2, "5/2"):
+        before = model(picture, scale)
+        assert torch.allclose(model(stretch * picture + lift, scale), stretch * before + lift, atol=1e-12)
+        base = torch.nn.functional.interpolate(picture, size=before.shape[2:], mode="bilinear")
+        assert float((before - base).abs().max()) > 1e-3
+    assert not any(name.endswith("bias") for name, _ in model.encoder.named_parameters())
+
+
+def test_kernels_that_sum_to_zero_see_no_level_at_the_borders_either() -> None:
+    torch.manual_seed(0)
+    conv = ZeroSumConv2d(2, 4, 5, bias=False)
+    assert float(conv(torch.tensor([0.7, 0.2]).view(1, 2, 1, 1).expand(1, 2, 6, 8)).abs().max()) < 1e-6
+    picture = torch.rand(1, 2, 6, 8)
+    kernels = conv.weight - conv.weight.mean((2, 3), keepdim=True)
+    expected = F.conv2d(F.pad(picture, (2, 2, 2, 2), mode="replicate"), kernels)
+    assert torch.allclose(conv(picture), expected, atol=1e-6)
 
 
 def test_encoders_that_do_more_than_convolve_are_found_out() -> None:

@@ -124,6 +124,27 @@ def test_pictures_smaller_than_the_crop_are_refused() -> None:
         CropSampler([picture()], [Scale.of(4)], 48, 1)
 
 
+def test_of_several_places_the_one_with_the_strongest_detail_is_taken() -> None:
+    """Bands of growing contrast: the more places are drawn, the more crops lie in the strong ones."""
+    bands = np.random.default_rng(0).integers(-100, 101, (96, 96, 1)) * np.linspace(0, 1, 96)[:, None, None]
+    pixels = np.repeat((128 + bands).astype(np.uint8), 3, axis=2)
+
+    def contrast(choose_from: int) -> float:
+        sampler = CropSampler([pixels], [Scale.of(2)], 8, 4, seed=5, choose_from=choose_from)
+        again = CropSampler([pixels], [Scale.of(2)], 8, 4, seed=5, choose_from=choose_from)
+        batches = [sampler.batch(step, 0) for step in range(20)]
+        assert all(
+            np.array_equal(batch.high, again.batch(step, 0).high) for step, batch in enumerate(batches)
+        )
+        assert {batch.low.shape for batch in batches} == {(4, 8, 8, 3)}
+        return float(np.mean([batch.high.std((1, 2, 3)).mean() for batch in batches]))
+
+    ordinary = CropSampler([pixels], [Scale.of(2)], 8, 4, seed=5).batch(3, 0)
+    one = CropSampler([pixels], [Scale.of(2)], 8, 4, seed=5, choose_from=1).batch(3, 0)
+    assert np.array_equal(ordinary.high, one.high)
+    assert contrast(1) * 1.2 < contrast(3) < contrast(9)
+
+
 def test_resuming_equals_never_having_stopped(folder: Path) -> None:
     losses: dict[str, list[float]] = {"whole": [], "parts": []}
     whole = run(config(folder, output=folder / "whole"), watch=lambda r, _: losses["whole"].append(r.loss))

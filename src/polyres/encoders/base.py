@@ -20,7 +20,8 @@ class Encoder(nn.Module, ABC):
             ``"reflect"`` mirrors about the edge pixel, ``"symmetric"`` repeats it.
         context: radius in pixels beyond which no input changes a feature; None if every pixel may
             (global statistics, or attention whose reach is the whole picture).
-        centre: of the picture's values, about which a negative is taken; the encoder subtracts it.
+        centre: of the picture's values, about which a negative is taken; the encoder subtracts it. None if it looks at
+            differences of values alone, so that every value will do.
     """
 
     in_channels: int
@@ -29,7 +30,7 @@ class Encoder(nn.Module, ABC):
     minimum_size: int = 1
     padding: ClassVar[Literal["reflect", "symmetric"]] = "reflect"
     context: int | None
-    centre: float = 0.0
+    centre: float | None = 0.0
 
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:

@@ -5,18 +5,27 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
-from polyres.layers.blocks import conv3x3
+from polyres.layers.blocks import ZeroSumConv2d, conv3x3
 from polyres.layers.native import convolve
 
 
 class ResidualBlock(nn.Module):
-    """``x + residual_scale * conv(relu(conv(x)))``, (N, C, H, W) to the same shape."""
+    """``x + residual_scale * conv(relu(conv(x)))``, (N, C, H, W) to the same shape.
 
-    def __init__(self, channels: int, residual_scale: float) -> None:
+    Args:
+        channels: of the features.
+        residual_scale: factor on what is added.
+        expansion: how many times as many channels there are between the convolutions.
+        bias: whether the convolutions have one.
+    """
+
+    def __init__(
+        self, channels: int, residual_scale: float = 1.0, expansion: int = 1, bias: bool = True
+    ) -> None:
         super().__init__()
         self.residual_scale = residual_scale
-        self.conv1 = conv3x3(channels, channels)
-        self.conv2 = conv3x3(channels, channels)
+        self.conv1 = conv3x3(channels, expansion * channels, bias=bias)
+        self.conv2 = conv3x3(expansion * channels, channels, bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """The block's output."""
@@ -35,6 +44,16 @@ class EDSR(Encoder):
         residual_scale: factor on each residual (0.1 keeps the large network stable).
         in_channels: channels of the picture.
         centre: subtracted from the picture; 0.5 makes zeros beyond its edges grey, and its negative the opposite.
+        expansion: channels within a residual block, as a multiple of ``channels`` (wide activation: Yu et al., "Wide
+            activation for efficient and accurate image super-resolution", 2018).
+        normalisation_equivariant: features of ``a * picture + b`` are ``a`` times those of the picture, for every
+            ``a`` of at least 0 and every ``b`` of a channel: the first kernels sum to zero, nothing has a bias
+            (Herbreteau et al., "Normalization-equivariant neural networks", arXiv 2306.05037). With an upsampler that
+            adds to a fixed base, a brighter or flatter picture gives the brighter or flatter result. No ``centre``
+            matters then.
+
+    Raises:
+        ValueError: a centre for an encoder that sees differences alone.
     """
 
     def __init__(
@@ -44,14 +63,25 @@ class EDSR(Encoder):
         residual_scale: float = 1.0,
         in_channels: int = 3,
         centre: float = 0.0,
+        expansion: int = 1,
+        normalisation_equivariant: bool = False,
     ) -> None:
         super().__init__()
-        self.centre = centre
+        if normalisation_equivariant and centre:
+            raise ValueError(
+                f"centre has no effect with normalisation_equivariant; got {centre}. Leave it out"
+            )
+        self.centre = None if normalisation_equivariant else centre
         self.in_channels, self.out_channels = in_channels, channels
         self.context = 2 + 2 * blocks  # one pixel for each 3x3 convolution
-        self.head = conv3x3(in_channels, channels)
-        self.body = nn.Sequential(*(ResidualBlock(channels, residual_scale) for _ in range(blocks)))
-        self.tail = conv3x3(channels, channels)
+        bias = not normalisation_equivariant
+        self.head = (
+            conv3x3(in_channels, channels) if bias else ZeroSumConv2d(in_channels, channels, bias=False)
+        )
+        self.body = nn.Sequential(
+            *(ResidualBlock(channels, residual_scale, expansion, bias) for _ in range(blocks))
+        )
+        self.tail = conv3x3(channels, channels, bias=bias)
 
     def deepen(self, shallower: EDSR) -> set[str]:
         """Have the blocks that ``shallower`` lacks add nothing: with its weights in all others, both compute the same.

@@ -28,6 +28,7 @@ def open_batches(source: Source, config: RunConfig, processes: Processes) -> Pre
         list(data.scales.values()),
         lowering(data),
         data.skip_small,
+        data.choose_from,
     )
     micros = processes.share(config.accumulate)
     return Prefetched(

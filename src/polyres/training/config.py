@@ -76,6 +76,11 @@ class DataConfig(Section):
     skip_small: bool = Field(
         default=False, description="leave out pictures that are smaller than a crop instead of refusing them"
     )
+    choose_from: int = Field(
+        default=1,
+        ge=1,
+        description="places that are drawn for each crop; the one with the strongest detail is taken",
+    )
 
     @field_validator("degradations")
     @classmethod

@@ -121,10 +121,11 @@ def begin_equivariant(encoder: Encoder, symmetry: Symmetry, fresh: Set[str]) -> 
                 f"equivariant: {symmetry}, but {one.name} of the file to begin from was trained without it: begin with "
                 "fresh weights, or leave equivariant out"
             )
-    if symmetry == "turns-and-negatives" and not encoder.centre:
+    if symmetry == "turns-and-negatives" and encoder.centre == 0:
         raise ConfigError(
             f"equivariant: {symmetry} takes negatives about the encoder's centre, which is 0, the least value; "
-            "give the encoder the option centre: 0.5 (edsr-baseline and edsr have it), or write equivariant: turns"
+            "give the encoder the option normalisation_equivariant: true or centre: 0.5 (edsr-baseline and edsr have "
+            "both), or write equivariant: turns"
         )
     _try(encoder, symmetry)
 
@@ -150,7 +151,7 @@ def _try(encoder: Encoder, symmetry: Symmetry) -> None:
     for of_picture, of_features in zip(turns([], plane)[1:], turns([1], plane)[1:], strict=True):
         picture, features = of_picture(picture), of_features(features)
     if symmetry == "turns-and-negatives":
-        picture, features = 2 * encoder.centre - picture, exchanged(features, [1])
+        picture, features = 2 * (encoder.centre or 0) - picture, exchanged(features, [1])
     differs = _distance(features, encoder(picture)) > _TRIAL_TOLERANCE
     encoder.train(was)
     if differs:
