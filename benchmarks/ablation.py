@@ -57,6 +57,7 @@ class Candidate:
         recalibrated: whether the dense kernels of the encoder are recalibrated in training.
         recalibration_lr: factor on the learning rate of recalibrations.
         equivariant: what the encoder treats alike.
+        choose_from: places drawn for each crop.
         longer: how many times the others' steps it takes.
         turn: those of a later one are trained when all seeds of the earlier ones are done.
     """
@@ -67,6 +68,7 @@ class Candidate:
     recalibrated: bool = False
     recalibration_lr: float = 1.0
     equivariant: Symmetry | None = None
+    choose_from: int = 1
     longer: int = 1
     turn: int = 0
 
@@ -84,6 +86,13 @@ def centred(name: str, channels: int, blocks: int, symmetry: Symmetry = "turns-a
     return Candidate(name, edsr(channels, blocks, centre=0.5), turning(symmetry), equivariant=symmetry)
 
 
+def differences(name: str, channels: int, blocks: int, choose_from: int = 1, **options: Any) -> Candidate:
+    """The same, and the encoder sees differences of values alone."""
+    encoder = edsr(channels, blocks, normalisation_equivariant=True, **options)
+    symmetry: Symmetry = "turns-and-negatives"
+    return Candidate(name, encoder, turning(symmetry), equivariant=symmetry, choose_from=choose_from)
+
+
 CANDIDATES = (
     Candidate("EDSR 64x5, IGConv, bilinear base"),
     Candidate("the same, no base", upsampler=("igconv", HEAD)),
@@ -99,6 +108,10 @@ CANDIDATES = (
     centred("encoder and head equivariant to turns and negatives", 64, 5),
     centred("EDSR 64x7, equivariant to turns and negatives", 64, 7),
     centred("EDSR 48x12, equivariant to turns and negatives", 48, 12),
+    differences("EDSR 64x7, and to level and contrast", 64, 7),
+    differences("the same, each crop the best of three", 64, 7, choose_from=3),
+    differences("the same, 32 channels, 128 within 8 blocks", 32, 8, choose_from=3, expansion=4),
+    differences("EDSR 64x16, and to level and contrast, best of three", 64, 16, choose_from=3),
     Candidate(
         "KRGN of 7 blocks, IGConv, bilinear base", ("krgn", {"blocks": 7}), recalibration_lr=0.1, turn=1
     ),
@@ -174,7 +187,13 @@ def configuration(candidate: Candidate, steps: int, patch: int, seed: int) -> Ru
     return RunConfig.model_validate(
         {
             "model": {"encoder": encoder, "upsampler": upsampler},
-            "data": {"train": [SHARED], "patch": patch, "batch": 4, "scales": [2, 3, 4]},
+            "data": {
+                "train": [SHARED],
+                "patch": patch,
+                "batch": 4,
+                "scales": [2, 3, 4],
+                "choose_from": candidate.choose_from,
+            },
             "output": "unused",
             "steps": steps * candidate.longer,
             "optimiser": {
@@ -212,7 +231,8 @@ def run(
 ) -> dict[str, Any]:
     """Train and measure one network."""
     model = network(candidate, config)
-    batches = CropSampler(learned, SCALES, config.data.patch, config.data.batch, config.seed)
+    data = config.data
+    batches = CropSampler(learned, SCALES, data.patch, data.batch, config.seed, choose_from=data.choose_from)
     losses: list[float] = []
     began = time.process_time()
     average = train(model, batches, config, lambda _, report: losses.append(report.loss))
@@ -221,8 +241,8 @@ def run(
         "candidate": candidate.name,
         "seed": config.seed,
         "steps": config.steps,
-        "patch": config.data.patch,
-        "batch": config.data.batch,
+        "patch": data.patch,
+        "batch": data.batch,
         "tiles": len(learned),
         "psnr": {str(scale): quality(average, scale, measured) for scale in SCALES},
         "loss": statistics.fmean(losses[-100:]),

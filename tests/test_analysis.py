@@ -220,6 +220,12 @@ def test_an_equivariant_model_has_no_error_and_another_has_its_own() -> None:
     moves = equivariance.move_errors(sloping, scale, image)  # type: ignore[arg-type]
     assert moves["move 1 down, 0 right"] == 0
     assert moves["move 0 down, 1 right"] == pytest.approx(255 * 0.02, rel=1e-3)
+    assert max(equivariance.value_errors(ideal, scale, image).values()) < 1e-4  # type: ignore[arg-type]
+    values = equivariance.value_errors(sloping, scale, image)  # type: ignore[arg-type]
+    slope = 255 * 0.01 * math.sqrt(sum(x**2 for x in range(16)) / 16)
+    assert values == pytest.approx(
+        {"negative": 2 * slope, "lifted by 32 levels": 0, "half the contrast": slope / 2}, rel=1e-4, abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("scale", ["2", "5/2", "4/3,2"])

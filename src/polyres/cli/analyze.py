@@ -81,7 +81,7 @@ def generated(
 def equivariance(
     model: Models = None, scale: OneScale = "2", image: Image = None, size: Size = 64, output: Out = FOLDER
 ) -> None:
-    """How far results of turned, mirrored and moved pictures are from turned, mirrored and moved results."""
+    """How far results of turned, moved, negative, lifted or flattened pictures are from the result so changed."""
     from polyres.evaluation.analysis.equivariance import find
     from polyres.evaluation.analysis.inputs import picture, tensor
 

@@ -1,4 +1,4 @@
-"""Whether a turned, mirrored or moved picture gives the turned, mirrored or moved result."""
+"""Whether a turned, mirrored, moved, negative, lifted or flattened picture gives the result so changed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 ABOUT = Analysis(
     "equivariance",
-    "how far the result of a turned, mirrored or moved picture is from the turned, mirrored or moved result",
+    "how far the result of a turned, moved, negative, lifted or flattened picture is from the result so changed",
     "error = RMS of f(Tx) - Tf(x) in grey levels of 255; flips and quarter turns over the whole result; moves by whole "
-    "periods of the scale, away from the borders by the network's reach or a quarter of the picture, the smaller",
+    "periods of the scale, away from the borders by the network's reach or a quarter of the picture, the smaller; "
+    "values x as 255 - x, x + 32 and x / 2, over the whole result, nothing rounded or clipped",
     "polyres; Cohen and Welling, Group Equivariant Convolutional Networks, arXiv 1602.07576 (the property)",
 )
 
@@ -37,11 +38,23 @@ TURNS: Mapping[str, Turn] = {
     "anti-transpose": lambda image: image.mT.flip(-2, -1),
 }
 
+#: Values in [0, 1] to others, by a line.
+LINES: Mapping[str, tuple[float, float]] = {
+    "negative": (-1, 1),
+    "lifted by 32 levels": (1, 32 / 255),
+    "half the contrast": (0.5, 0),
+}
+
 
 def find(models: Mapping[str, SRModel], scale: Scale, image: Tensor) -> Finding:
     """The finding for every model at ``scale`` on ``image`` (1, C, H, W) in [0, 1]."""
     errors = {
-        name: {**turn_errors(m, scale, image), **move_errors(m, scale, image)} for name, m in models.items()
+        name: {
+            **turn_errors(m, scale, image),
+            **move_errors(m, scale, image),
+            **value_errors(m, scale, image),
+        }
+        for name, m in models.items()
     }
     rows = [(name, kind, rms) for name, kinds in errors.items() for kind, rms in kinds.items()]
 
@@ -91,6 +104,16 @@ def move_errors(model: SRModel, scale: Scale, image: Tensor) -> dict[str, float]
         rows, columns = (slice(m, side - m) for m, side in zip(margins, difference.shape[-2:], strict=True))
         errors[f"move {down * qy} down, {right * qx} right"] = _rms(difference[..., rows, columns])
     return errors
+
+
+@torch.no_grad()
+def value_errors(model: SRModel, scale: Scale, image: Tensor) -> dict[str, float]:
+    """RMS error in grey levels for the picture's negative, and for it lifted and flattened."""
+    straight = model(image, scale)
+    return {
+        name: _rms(model(factor * image + lift, scale) - (factor * straight + lift))
+        for name, (factor, lift) in LINES.items()
+    }
 
 
 def _rms(difference: Tensor) -> float:
