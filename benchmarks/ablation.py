@@ -435,8 +435,8 @@ CONCLUSIONS = """## What it shows
 - **Features of differences alone** (`normalisation_equivariant`: the first kernels sum to zero, nothing has a bias) are
   the next: 0.21 and 0.79 dB over the same network about grey, whose second seed went astray; no seed of these does, at
   this rate. Runs of 1,200 steps at 1.2e-3 (one each, not in the table) say that biases have to do with it, but not they
-  alone: of one seed the network about grey reached 29.14 dB, 29.35 without biases, 29.32 with them and each block's
-  second kernel a tenth as large at the start.
+  alone: of one seed the network about grey reached 29.14 dB, 29.35 without biases, 29.32 with them and the kernels
+  that end each block and the body a tenth as large at the start.
 - **Each crop the best of three places** is worth 0.09 and 0.11 dB more. 32 channels with 128 within eight blocks are as
   good as 64 in seven; 16 blocks gain 0.14 and 0.12 dB at twice the time.
 
