@@ -449,7 +449,7 @@ Hence dense 3x3 convolutions of 64 channels, IGConv, the bilinear base and equiv
   published SMFANet+, trained for longer on other data, is above that model on Set5. What seven blocks are worth in a
   long training is not seen here either. In the long training of
   the [bundled model](models.md), which has two blocks more, half of equivariance's lead was left, and of what the next
-  rows gain here, hardly anything: they learn in a third of the steps and end at about the same place.
+  rows gain here, hardly anything: they learn from a quarter of the crops and end at about the same place.
 - **Each design at its best.** Optimiser, learning rate and the hypernetwork's spread were chosen on EDSR with IGConv
   ([models.md](models.md)); another rate may suit the others better. Crops of 32x32 show little to networks that look
   far, as SMFANet+ and KRGN do.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from polyres.evaluation.analysis import (
     spectrum,
 )
 from polyres.layers.recalibration import recalibrate, recalibrations
+from polyres.model import SRModel
 from polyres.scale import Scale
 
 RNG = np.random.default_rng(0)
@@ -210,18 +212,18 @@ class Nearest(nn.Module):
 
 def test_an_equivariant_model_has_no_error_and_another_has_its_own() -> None:
     image, scale = torch.rand(1, 3, 8, 8), Scale.of(2)
-    ideal, sloping = Nearest(), Nearest(0.01)
-    assert set(equivariance.turn_errors(ideal, scale, image).values()) == {0.0}  # type: ignore[arg-type]
-    assert set(equivariance.move_errors(ideal, scale, image).values()) == {0.0}  # type: ignore[arg-type]
-    turns = equivariance.turn_errors(sloping, scale, image)  # type: ignore[arg-type]
+    ideal, sloping = cast(SRModel, Nearest()), cast(SRModel, Nearest(0.01))
+    assert set(equivariance.turn_errors(ideal, scale, image).values()) == {0.0}
+    assert set(equivariance.move_errors(ideal, scale, image).values()) == {0.0}
+    turns = equivariance.turn_errors(sloping, scale, image)
     assert turns["flip up-down"] == 0
     expected = 255 * 0.01 * math.sqrt(sum((15 - 2 * x) ** 2 for x in range(16)) / 16)
     assert turns["flip left-right"] == pytest.approx(expected, rel=1e-4)
-    moves = equivariance.move_errors(sloping, scale, image)  # type: ignore[arg-type]
+    moves = equivariance.move_errors(sloping, scale, image)
     assert moves["move 1 down, 0 right"] == 0
     assert moves["move 0 down, 1 right"] == pytest.approx(255 * 0.02, rel=1e-3)
-    assert max(equivariance.value_errors(ideal, scale, image).values()) < 1e-4  # type: ignore[arg-type]
-    values = equivariance.value_errors(sloping, scale, image)  # type: ignore[arg-type]
+    assert max(equivariance.value_errors(ideal, scale, image).values()) < 1e-4
+    values = equivariance.value_errors(sloping, scale, image)
     slope = 255 * 0.01 * math.sqrt(sum(x**2 for x in range(16)) / 16)
     assert values == pytest.approx(
         {"negative": 2 * slope, "lifted by 32 levels": 0, "half the contrast": slope / 2}, rel=1e-4, abs=1e-4

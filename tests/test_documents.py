@@ -16,16 +16,15 @@ from polyres.cli import app
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-#: A line of a block of code, or code within a sentence, that begins with the command.
-COMMAND = re.compile(r"(?:^|`)(polyres [a-z][^`\n]*)", re.MULTILINE)
+#: A line of a block of code, and code within a sentence, that begins with the command.
+LINE, INLINE = re.compile(r"^(polyres [a-z].*)", re.MULTILINE), re.compile(r"`(polyres [a-z][^`\n]*)`")
 
 
 def typed(page: Path) -> Iterator[list[str]]:
     """The words of each command of ``page``: of whole lines within blocks, and of code within sentences."""
     text = re.sub(r"\\\n\s*", " ", page.read_text())
     for number, part in enumerate(re.split(r"^```.*$", text, flags=re.MULTILINE)):
-        found = COMMAND.findall(part) if number % 2 else re.findall(r"`(polyres [a-z][^`\n]*)`", part)
-        for line in found:
+        for line in (LINE if number % 2 else INLINE).findall(part):
             yield shlex.split(re.split(r"\s[|>]\s", line)[0], comments=True)[1:]
 
 
