@@ -272,14 +272,43 @@ def test_brighter_and_flatter_pictures_give_the_brighter_and_flatter_result(expa
     for scale in (2, "5/2"):
         before = model(picture, scale).detach()
         assert torch.allclose(model(stretch * picture + lift, scale), stretch * before + lift, atol=1e-12)
-        base = torch.nn.functional.interpolate(picture, size=before.shape[2:], mode="bilinear")
+        base = F.interpolate(picture, size=before.shape[2:], mode="bilinear")
         assert float((before - base).abs().max()) > 1e-3
     assert not any(name.endswith("bias") for name, _ in model.encoder.named_parameters())
 
 
+def test_a_network_with_biases_goes_on_from_one_without(tmp_path: Path) -> None:
+    save_pictures(tmp_path)
+    without = parts("turns-and-negatives", centre=0, normalisation_equivariant=True)
+    run(config(tmp_path, model=without, equivariant="turns-and-negatives", steps=2))
+    file = tmp_path / "out" / "model.safetensors"
+    before = polyres.load(file).eval()
+    before.encoder.get_submodule("head").weight.data += 0.3  # which that network does not see
+    polyres.save(before, file)
+    settings = config(
+        tmp_path,
+        model=parts("turns-and-negatives"),
+        equivariant="turns",
+        initial=dict.fromkeys(("encoder", "upsampler"), str(file)),
+        output=tmp_path / "on",
+        steps=2,
+    )
+    begun = initial_model(settings).eval()
+    picture, reach = torch.rand(1, 3, 16, 17), 2 * begun.encoder.context + 2
+    with torch.no_grad():
+        inner = (..., slice(reach, -reach), slice(reach, -reach))  # away from borders, which differ
+        torch.testing.assert_close(begun(picture, 2)[inner], before(picture, 2)[inner])
+    biases = [value for name, value in begun.encoder.named_parameters() if name.endswith("bias")]
+    assert len(biases) == 6
+    assert not any(bias.any() for bias in biases)
+    run(settings)
+    learned = polyres.load(tmp_path / "on" / "model.safetensors").encoder.state_dict()
+    assert all(value.any() for name, value in learned.items() if name.endswith("bias"))
+
+
 def test_kernels_that_sum_to_zero_see_no_level_at_the_borders_either() -> None:
     torch.manual_seed(0)
-    conv = ZeroSumConv2d(2, 4, 5, bias=False)
+    conv = ZeroSumConv2d(2, 4, 5, bias=False).requires_grad_(False)
     assert float(conv(torch.tensor([0.7, 0.2]).view(1, 2, 1, 1).expand(1, 2, 6, 8)).abs().max()) < 1e-6
     picture = torch.rand(1, 2, 6, 8)
     kernels = conv.weight - conv.weight.mean((2, 3), keepdim=True)

@@ -37,6 +37,9 @@ class ZeroSumConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, in, H, W) to (N, out, H, W); of the weight, all but its mean over positions counts."""
-        differences = self.weight - self.weight.mean((2, 3), keepdim=True)
-        made: Tensor = self._conv_forward(input, differences, self.bias)
+        made: Tensor = self._conv_forward(input, self.differences(), self.bias)
         return made
+
+    def differences(self) -> Tensor:
+        """The kernels that are applied, (out, in, size, size): the weight less its mean over positions."""
+        return self.weight - self.weight.mean((2, 3), keepdim=True)

@@ -211,7 +211,8 @@ class InitialConfig(Section):
 
     encoder: Path | None = Field(
         default=None,
-        description="file whose encoder is taken; plain kernels become the bases of recalibrated ones",
+        description="file whose encoder is taken; plain kernels become the bases of recalibrated ones, and biases that "
+        "its convolutions lack begin at zero",
     )
     upsampler: Path | None = Field(default=None, description="file whose upsampler is taken")
     deepen: bool = Field(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from polyres.encoders.edsr import EDSR
 from polyres.errors import CheckpointError, ConfigError
+from polyres.layers.blocks import ZeroSumConv2d
 from polyres.model import SRModel, build
 from polyres.training.config import InitialConfig, RunConfig
 from polyres.training.symmetry import begin_equivariant
@@ -71,9 +72,10 @@ def _deepen(ours: nn.Module, theirs: nn.Module, path: Path) -> set[str]:
 def _take(ours: nn.Module, theirs: nn.Module, part: str, path: Path, new: Set[str]) -> None:
     """Copy the weights of ``theirs``; where kernels are recalibrated here and plain there, they become the bases.
 
-    Those of the names ``new`` stay as they are.
+    Convolutions that have a bias here and none there begin with zeros. Those of the names ``new`` stay as they are.
     """
-    wanted, given = ours.state_dict(), _as_bases(theirs.state_dict(), ours.state_dict())
+    wanted = ours.state_dict()
+    given = _as_bases({**_effective_weights(ours, theirs), **_missing_biases(ours, theirs)}, wanted)
     fresh = {key for key in wanted.keys() - given.keys() if ".parametrizations.weight.0." in f".{key}"} | new
     unfit = sorted(
         key
@@ -86,6 +88,27 @@ def _take(ours: nn.Module, theirs: nn.Module, part: str, path: Path, new: Set[st
             f"differ ({', '.join(unfit[:3])}{', ...' if len(unfit) > 3 else ''})"
         )
     ours.load_state_dict({**{key: wanted[key] for key in fresh}, **given})
+
+
+def _effective_weights(ours: nn.Module, theirs: nn.Module) -> dict[str, Tensor]:
+    """All weights of ``theirs``; kernels made to sum to zero do so themselves where ours are plain."""
+    given: dict[str, Tensor] = theirs.state_dict()
+    convolutions = dict(ours.named_modules())
+    for name, module in theirs.named_modules():
+        if isinstance(module, ZeroSumConv2d) and not isinstance(convolutions.get(name), ZeroSumConv2d):
+            given[f"{name}.weight"] = module.differences()
+    return given
+
+
+def _missing_biases(ours: nn.Module, theirs: nn.Module) -> dict[str, Tensor]:
+    """Zeros for each convolution of ours that has a bias where theirs has none."""
+    convolutions = {name: module for name, module in theirs.named_modules() if isinstance(module, nn.Conv2d)}
+    return {
+        f"{name}.bias": torch.zeros_like(module.bias)
+        for name, module in ours.named_modules()
+        if isinstance(module, nn.Conv2d) and module.bias is not None
+        if name in convolutions and convolutions[name].bias is None
+    }
 
 
 def _as_bases(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
