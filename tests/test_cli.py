@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,32 @@ def test_help_is_quick_and_lists_the_commands() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for command in ("upscale", "evaluate", "train", "info", "convert"):
         assert command in result.stdout
+
+
+#: Page faults of the second time that 32 blocks of 8 MiB are filled and freed.
+FAULTS = """
+import resource
+import numpy as np
+
+def fill():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [np.ones(1 << 20) for _ in range(32)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+fill()
+print(fill())
+"""
+
+
+def faults(before: str) -> int:
+    command = [sys.executable, "-c", before + FAULTS]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's memory alone can be kept")
+def test_a_command_keeps_freed_memory_for_what_comes_next() -> None:
+    command = "import sys\nfrom polyres.cli import main\nsys.argv = ['polyres', '--version']\n"
+    assert faults(command + "try: main()\nexcept SystemExit: pass\n") < 1000 < faults("")
 
 
 def test_help_imports_no_command() -> None:

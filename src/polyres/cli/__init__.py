@@ -9,6 +9,7 @@ import typer
 
 from polyres._version import __version__
 from polyres.cli.lazy import LazyGroup, Listed
+from polyres.cli.memory import keep_freed_memory
 from polyres.errors import PolyresError, UsageError
 
 
@@ -81,6 +82,7 @@ def root(
 
 def main() -> None:
     """Run the command line; exit with 0, 1 (error), 2 (wrong usage, or some inputs failed) or 130 (interrupted)."""
+    keep_freed_memory()
     try:
         app(prog_name="polyres")
     except PolyresError as error:
