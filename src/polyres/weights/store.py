@@ -22,6 +22,7 @@ BUNDLED: Mapping[str, str] = {
     "default": "small.safetensors",
     "small": "small.safetensors",
     "tiny": "tiny.safetensors",
+    "base": "base.safetensors",
     "small-real": "small-real.safetensors",
 }
 
