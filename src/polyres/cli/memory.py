@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
     """Have the C library keep what networks' features leave behind, for the next ones; whether it does.
 
     By default blocks of megabytes are given back when they are freed; of fresh ones each page costs a fault, which adds
-    up (measured in ``docs/latency.md``). It concerns the whole process, so that a command may do it and a library may
+    up (measured in ``docs/sizes.md``). It concerns the whole process, so that a command may do it and a library may
     not. Larger blocks, such as huge pictures, are given back as ever.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
