@@ -5,12 +5,10 @@ from __future__ import annotations
 import ctypes
 import sys
 
-#: ``mallopt``'s numbers of its settings, and their values in bytes: blocks up to the first come from memory that is
-#: kept, of which at most the second lies free at the end, and which grows by no less than the third.
-_SETTINGS = {-3: 256 << 20, -1: 1 << 30, -2: 64 << 20}
-
-#: What older libraries take at most in place of the first.
-_SMALLER = {-3: 32 << 20}
+#: ``mallopt``'s numbers of its settings, and their values in bytes, of which the first that is taken counts: blocks up
+#: to the first come from memory that is kept (older libraries take 32 MiB at most), of which at most the second lies
+#: free at the end, and which grows by no less than the third.
+_SETTINGS = {-3: (256 << 20, 32 << 20), -1: (1 << 30,), -2: (64 << 20,)}
 
 
 def keep_freed_memory() -> bool:
@@ -23,7 +21,5 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False
-    taken = [
-        mallopt(name, value) or mallopt(name, _SMALLER.get(name, value)) for name, value in _SETTINGS.items()
-    ]
+    taken = [any(mallopt(name, value) for value in values) for name, values in _SETTINGS.items()]
     return all(taken)
