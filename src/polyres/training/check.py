@@ -73,14 +73,14 @@ def check_run(config: RunConfig) -> Trial:
     with tempfile.TemporaryDirectory(prefix="polyres-check-") as place:
         short = _shortened(config, Path(place) / "run")
         source = two_pictures(config.data)
-        folder, state = RunFolder(short, resume=False), begin(initial_model(short), short)
-        batches = open_batches(source, short, Processes())
-        journal = Journal(short, folder, source.fingerprint, 0, note)
-        try:
-            train(state.model, batches, short, lambda s, r: journal.step(s, r), state)
-        finally:
-            batches.close()
-            journal.close()
+        with RunFolder(short, resume=False) as folder:
+            state, batches = begin(initial_model(short), short), open_batches(source, short, Processes())
+            journal = Journal(short, folder, source.fingerprint, 0, note)
+            try:
+                train(state.model, batches, short, lambda s, r: journal.step(s, r), state)
+            finally:
+                batches.close()
+                journal.close()
         _compare(state, short, source.fingerprint)
         size = max(path.stat().st_size for path in short.output.glob("*.ckpt"))
     count, *judges = (sum(p.numel() for p in network.parameters()) for network in state.trained)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 
 from polyres.data.sources import open_sources
@@ -11,7 +12,7 @@ from polyres.training.config import RunConfig
 from polyres.training.interrupts import Interrupts
 from polyres.training.journal import Journal, Watch
 from polyres.training.loop import begin, train
-from polyres.training.processes import join_processes
+from polyres.training.processes import Processes, join_processes
 from polyres.training.resume import restore
 from polyres.training.saving import RunFolder, dump_batches
 from polyres.training.sharding import shard
@@ -36,14 +37,27 @@ def run(
         The averaged model.
 
     Raises:
-        OutputError: the output folder cannot be written, or already holds a run and ``resume`` is off.
+        OutputError: the output folder cannot be written, already holds a run and ``resume`` is off, or another process
+            trains into it.
         CheckpointError: nothing to resume from, or a checkpoint of another configuration.
         TrainingError: too many steps whose numbers were not finite.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after the step was completed and saved.
     """
     processes = join_processes(config.device)
     processes.share(config.accumulate)
-    folder = RunFolder(config, resume) if processes.is_main else None
+    with RunFolder(config, resume) if processes.is_main else nullcontext() as folder:
+        return _run(config, resume, watch, allow_changes, processes, folder)
+
+
+def _run(
+    config: RunConfig,
+    resume: bool,
+    watch: Watch | None,
+    allow_changes: bool,
+    processes: Processes,
+    folder: RunFolder | None,
+) -> SRModel:
+    """See :func:`run`."""
     state = begin(initial_model(config), config)
     source = open_sources(config.data.train)
     fingerprint = source.fingerprint

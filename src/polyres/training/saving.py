@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from polyres._version import __version__
 from polyres.errors import OutputError
@@ -25,14 +26,14 @@ from polyres.weights import ModelCard, save
 
 
 class RunFolder:
-    """The folder of a run.
+    """The folder of a run, which no other process may train into until it is closed or this process has ended.
 
     Args:
         config: of the run; ``config.output`` is made if missing.
         resume: whether a run that is there already is gone on with.
 
     Raises:
-        OutputError: it cannot be written, or holds a run and ``resume`` is off.
+        OutputError: it cannot be written, holds a run and ``resume`` is off, or another process trains into it.
     """
 
     def __init__(self, config: RunConfig, resume: bool) -> None:
@@ -43,7 +44,22 @@ class RunFolder:
                 f"{self.path} already holds a run; add --resume to go on with it, or choose another output"
             )
         make_folder(self.path)
+        self._lock = FileLock(self.path / "run.lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise OutputError(
+                f"another process is training into {self.path}; wait for it, stop it, or choose another output"
+            ) from None
+        except (NotImplementedError, OSError):
+            pass  # a file system without locks; if it cannot be written at all, the next line tells
         self._write("run.json", config.model_dump_json(indent=2))
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
     def describe(self, fingerprint: str) -> None:
         """Note the code and the pictures in ``provenance.json``."""
