@@ -72,12 +72,15 @@ def test_the_command_keeps_its_folder_to_itself_and_exits_with_130_when_interrup
     (folder / "run.json").write_text(settings.model_dump_json())
     command = [sys.executable, "-m", "polyres", "train", str(folder / "run.json")]
     child = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
-    while not (log := folder / "out" / "steps.csv").exists() or log.read_text().count("\n") < 3:
-        assert child.poll() is None, child.stderr.read()
-    with pytest.raises(OutputError, match=r"another process is training into .*out"):
-        run(config(folder, steps=1), resume=True)
-    child.send_signal(signal.SIGTERM)
-    child.wait(timeout=120)
+    try:
+        while not (log := folder / "out" / "steps.csv").exists() or log.read_text().count("\n") < 3:
+            assert child.poll() is None, child.stderr.read()
+        with pytest.raises(OutputError, match=r"another process is training into .*out"):
+            run(config(folder, steps=1), resume=True)
+        child.send_signal(signal.SIGTERM)
+        child.wait(timeout=120)
+    finally:
+        child.kill()
     assert child.returncode == 130
     assert load_checkpoint(folder / "out")["step"] >= 2
 
