@@ -174,6 +174,17 @@ class LossConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="options of the loss")
 
 
+class TeacherConfig(Section):
+    """A trained model whose results are learned from beside the pictures."""
+
+    model: str = Field(
+        description="name of a bundled model, or a model file that makes all scales of the run"
+    )
+    weight: float = Field(
+        default=1.0, gt=0, description="factor on the mean absolute difference from its results"
+    )
+
+
 class GanConfig(Section):
     """A discriminator that learns to tell outputs from pictures, and how much the model heeds it."""
 
@@ -242,6 +253,9 @@ class RunConfig(Section):
         default=[LossConfig(name="l1"), LossConfig(name="fft", weight=0.5)],
         min_length=1,
         description="terms of the loss, summed",
+    )
+    teacher: TeacherConfig | None = Field(
+        default=None, description="a trained model to learn from, beside the losses (distillation)"
     )
     gan: GanConfig | None = Field(
         default=None, description="a discriminator beside the losses, for pictures that look real"

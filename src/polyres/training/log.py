@@ -17,6 +17,9 @@ _COLUMNS = ["step", "loss", "lr", "gradient", "steps_per_second", "wait"]
 #: With a discriminator: what it adds to the loss, and its own.
 _GAN_COLUMNS = ["adversarial", "discriminator"]
 
+#: With a teacher: what it adds to the loss.
+_TEACHER_COLUMNS = ["teacher"]
+
 
 class RunLog:
     """Appends to ``log.jsonl``, ``steps.csv`` and TensorBoard event files in the run's folder.
@@ -31,7 +34,8 @@ class RunLog:
         self._lines = _opened(folder / "log.jsonl", step)
         self._table = _opened(folder / "steps.csv", step)
         self._rows = csv.writer(self._table)
-        self._more = [] if config.gan is None else _GAN_COLUMNS
+        self._more = [] if config.gan is None else [*_GAN_COLUMNS]
+        self._more += [] if config.teacher is None else _TEACHER_COLUMNS
         if not self._table.tell():
             self._rows.writerow([*_COLUMNS, *self._more])
         self._board = _tensorboard(folder)

@@ -29,6 +29,7 @@ from polyres.training.schedule import learning_rate, set_learning_rate
 from polyres.training.sharding import is_divided, local
 from polyres.training.state import StepReport, TrainingState
 from polyres.training.symmetry import GradientMeans, tied_weights
+from polyres.training.teacher import Teacher
 
 OnStep = Callable[[TrainingState, StepReport], None]
 
@@ -84,7 +85,9 @@ def _train(
     on_fault: Callable[[Fault], None] | None,
 ) -> None:
     """See :func:`train`."""
-    terms = make_losses(config.losses, config.device)
+    terms, teacher = make_losses(config.losses, config.device), None
+    if config.teacher is not None:
+        teacher = Teacher(config.teacher, config.data.exact_scales, config.device)
     guard = Guard(config.guard, state, config.save_every, on_fault)
     symmetry = config.equivariant
     average_gradients = GradientMeans([] if symmetry is None else tied_weights(model.encoder, symmetry))
@@ -92,7 +95,7 @@ def _train(
         began = time.perf_counter()
         set_learning_rate(state.optimiser, lr := learning_rate(state.step, config.steps, config.optimiser))
         drawn, wait = draw(batches, state.step, processes.share(config.accumulate))
-        parts = accumulate_gradients(state, drawn, terms, config, processes)
+        parts = accumulate_gradients(state, drawn, terms, config, processes, teacher)
         values = {name: processes.sum(part) for name, part in parts.items()}
         for summed in state.trained:
             processes.sum_gradients(list(summed.parameters()))
@@ -118,25 +121,38 @@ def draw(batches: Batches, step: int, micros: int) -> tuple[list[Batch], float]:
 
 
 def accumulate_gradients(
-    state: TrainingState, drawn: Sequence[Batch], terms: Terms, config: RunConfig, processes: Processes
+    state: TrainingState,
+    drawn: Sequence[Batch],
+    terms: Terms,
+    config: RunConfig,
+    processes: Processes,
+    teacher: Teacher | None = None,
 ) -> dict[str, float]:
     """Leave this process's part of the mean gradients in the parameters; its part of each mean loss, by name.
 
-    With a discriminator the loss includes what it tells the model (``adversarial``), and there is its own loss.
+    The loss includes the distance from the teacher's results (``teacher``), if there is one. With a discriminator it
+    includes what that tells the model (``adversarial``), and there is its own loss.
     """
     state.optimiser.zero_grad(set_to_none=True)
     adversary, sums = state.active_adversary, {"loss": 0.0}
     if adversary is not None:
         adversary.optimiser.zero_grad(set_to_none=True)
         sums.update(adversarial=0.0, discriminator=0.0)
+    if teacher is not None:
+        sums["teacher"] = 0.0
     for micro, batch in enumerate(drawn):
         place = micro * processes.world + processes.rank
         seed_randomness(config, state.step, place)
         low, high = tensors(batch, config.device)
         with arithmetic(config):
             output, base = outputs(state.model, low, batch.scale, terms)
+            taught = None if teacher is None else teacher.results(low, batch.scale)
         output = output.float()
         value = weighted_sum(terms, output, high, base.float())
+        if teacher is not None and taught is not None:
+            distance = teacher.loss(output, taught)
+            value = value + distance
+            sums["teacher"] += float(distance.detach()) / config.accumulate
         if adversary is not None:
             judged = adversary.judge(output)
             value = value + judged

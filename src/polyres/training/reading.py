@@ -18,9 +18,17 @@ from polyres.errors import CheckpointError, ConfigError, PolyresError
 from polyres.losses import BaseLoss
 from polyres.model import ModelConfig, SRModel, build
 from polyres.training.adversary import make_discriminator
-from polyres.training.config import GanConfig, LossConfig, OptimiserConfig, RunConfig
+from polyres.training.config import (
+    DataConfig,
+    GanConfig,
+    LossConfig,
+    OptimiserConfig,
+    RunConfig,
+    TeacherConfig,
+)
 from polyres.training.objective import make_losses
 from polyres.training.optimiser import make_optimiser
+from polyres.training.teacher import Teacher
 
 
 def read_run(path: Path, with_files: bool = True) -> RunConfig:
@@ -117,7 +125,10 @@ def _made(content: Mapping[str, Any], with_files: bool) -> Iterator[str]:
     for index, term in enumerate(terms if isinstance(terms, list) else []):
         make = partial(_make_loss, term, content.get("model"))
         yield from _refused(f"losses.{index}", make, with_files)
-    gan = content.get("gan")
+    gan, teacher = content.get("gan"), content.get("teacher")
+    if teacher is not None:
+        make = partial(_make_teacher, teacher, content.get("data"))
+        yield from _refused("teacher", make, with_files)
     if isinstance(gan, Mapping):
         yield from _refused("gan.discriminator", lambda: _make_discriminator(gan))
         yield from _refused("gan.optimiser", lambda: _make_optimiser(gan.get("optimiser") or {}))
@@ -145,6 +156,10 @@ def _make_loss(term: object, model: object) -> None:
 
 def _make_optimiser(section: object) -> None:
     make_optimiser(nn.Linear(1, 1), OptimiserConfig.model_validate(section))
+
+
+def _make_teacher(section: object, data: object) -> None:
+    Teacher(TeacherConfig.model_validate(section), DataConfig.model_validate(data).exact_scales)
 
 
 def _make_discriminator(section: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from polyres.errors import CheckpointError
 from polyres.training.checkpoint import load_checkpoint
 from polyres.training.config import RunConfig
 from polyres.training.state import TrainingState
+from polyres.training.teacher import fingerprint as teacher_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +32,11 @@ _FREE_OF_DATA = {"train", "validation", "validation_pictures", "workers", "worke
 
 
 def identity(config: RunConfig, fingerprint: str) -> dict[str, Any]:
-    """What must not change on resuming, the pictures included."""
+    """What must not change on resuming, the pictures and the teacher's weights included."""
     content: dict[str, Any] = json.loads(config.model_dump_json(exclude=_FREE))
     content["data"] = {key: value for key, value in content["data"].items() if key not in _FREE_OF_DATA}
+    if config.teacher is not None:
+        content["teacher"]["file"] = teacher_fingerprint(config.teacher.model)
     return {**content, "pictures": fingerprint}
 
 

@@ -105,9 +105,11 @@ class RunFolder:
 
 
 def _terms(config: RunConfig) -> Iterator[str]:
-    """``"1 l1"`` for each term of the loss, the discriminator's last."""
+    """``"1 l1"`` for each term of the loss, the teacher's and the discriminator's last."""
     for term in config.losses:
         yield f"{term.weight:g} {term.name}"
+    if config.teacher is not None:
+        yield f"{config.teacher.weight:g} l1 to {Path(config.teacher.model).name}"
     if config.gan is not None:
         yield f"{config.gan.weight:g} {config.gan.kind} GAN ({config.gan.discriminator.name})"
 
