@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 import polyres
-from polyres.data import crop_to_fit
-from polyres.data.resize import resize
+from polyres.data import Pair
 from polyres.evaluation.models import model_upscaler
 from polyres.metrics import PROTOCOLS
 from polyres.scale import Scale
@@ -68,10 +67,8 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def psnr(upscale: Upscale, path: Path, scale: Scale) -> float:
-    """Of a picture whose LR is made by MATLAB's kernel; whole-number scales."""
-    high = crop_to_fit(polyres.read_picture(path).pixels, scale)
-    size = high.shape[0] // int(scale.y), high.shape[1] // int(scale.x)
-    low = resize(high, size=size, quantise="each")
+    """Of a picture whose LR is made by MATLAB's kernel."""
+    low, high = Pair(path.parent.name, path.stem, scale, path).read()
     return PROTOCOL.score(upscale(low, scale), high, scale, with_ssim=False).psnr
 
 

@@ -1,8 +1,8 @@
 """Models on pictures that are blurred, noisy and compressed: ``python benchmarks/real_world.py``.
 
 The validation pictures, none of which a bundled model learns from, are lowered by the degradations of a run file, each
-picture at each scale by a chain of its own that is the same in every run, and enlarged again. The first pictures are
-written as rows of crops, to be looked at.
+picture at each scale by a chain of its own that is the same in every run, and enlarged again. The last model is
+compared with the one before it, picture by picture. The first pictures are written as rows of crops, to be looked at.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from polyres.data.lowering import Bicubic, Lowering
 from polyres.data.pairs import inverse
 from polyres.evaluation import BASELINES
 from polyres.evaluation.models import model_upscaler
+from polyres.evaluation.statistics import wilcoxon
 from polyres.metrics import PROTOCOLS
 from polyres.scale import Scale
 from polyres.training.batches import lowering
@@ -39,6 +40,7 @@ def main() -> None:
     upscalers = {"bicubic": BASELINES["bicubic"]}
     upscalers |= {name: model_upscaler(polyres.load(name)) for name in arguments.models}
     pictures = [polyres.read_picture(path).pixels for path in sorted(arguments.data.glob("*.webp"))]
+    compared: list[tuple[str, list[float]]] = []
     print("| LR | scale | " + " | ".join(upscalers) + " |\n|---|---|" + "---|" * len(upscalers))
     for kind, lower in chains.items():
         for scale in map(Scale.of, arguments.scales):
@@ -55,6 +57,14 @@ def main() -> None:
                     write_row(path, [*made.values(), high / 255])
             means = (f"{statistics.fmean(psnr):.2f}" for psnr in values.values())
             print(f"| {kind} | ×{scale} | {' | '.join(means)} |", flush=True)
+            *_, before, last = values.values()
+            compared.append((f"{kind} | ×{scale}", [b - a for a, b in zip(before, last, strict=True)]))
+    *_, before_name, last_name = upscalers
+    print(f"\n| LR | scale | {last_name} less {before_name} | better | Wilcoxon's p |\n|---|---|---|---|---|")
+    for place, differences in compared:
+        better = sum(difference > 0 for difference in differences)
+        row = f"{statistics.fmean(differences):+.3f} | {better} of {len(differences)}"
+        print(f"| {place} | {row} | {wilcoxon(differences):.4f} |")
 
 
 def parse_arguments() -> argparse.Namespace:

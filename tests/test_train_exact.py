@@ -85,13 +85,16 @@ def test_the_command_keeps_its_folder_to_itself_and_exits_with_130_when_interrup
     assert load_checkpoint(folder / "out")["step"] >= 2
 
 
-def test_a_file_system_without_locks_holds_runs_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_holds_runs_too_and_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def refused(*_: object, **__: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("filelock.FileLock.acquire", refused)
     run(config(folder, steps=1))
     assert (folder / "out" / "model.safetensors").exists()
+    assert "out cannot be locked ([Errno" in caplog.text
 
 
 def kills(count: int) -> dict[str, int]:

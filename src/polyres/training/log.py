@@ -34,8 +34,8 @@ class RunLog:
         self._lines = _opened(folder / "log.jsonl", step)
         self._table = _opened(folder / "steps.csv", step)
         self._rows = csv.writer(self._table)
-        self._more = [] if config.gan is None else [*_GAN_COLUMNS]
-        self._more += [] if config.teacher is None else _TEACHER_COLUMNS
+        optional = ((config.gan, _GAN_COLUMNS), (config.teacher, _TEACHER_COLUMNS))
+        self._more = [name for section, names in optional if section is not None for name in names]
         if not self._table.tell():
             self._rows.writerow([*_COLUMNS, *self._more])
         self._board = _tensorboard(folder)

@@ -146,11 +146,12 @@ def accumulate_gradients(
         low, high = tensors(batch, config.device)
         with arithmetic(config):
             output, base = outputs(state.model, low, batch.scale, terms)
-            taught = None if teacher is None else teacher.results(low, batch.scale)
         output = output.float()
         value = weighted_sum(terms, output, high, base.float())
-        if teacher is not None and taught is not None:
-            distance = teacher.loss(output, taught)
+        if teacher is not None:
+            with arithmetic(config):
+                results = teacher.results(low, batch.scale)
+            distance = teacher.loss(output, results)
             value = value + distance
             sums["teacher"] += float(distance.detach()) / config.accumulate
         if adversary is not None:

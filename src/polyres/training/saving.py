@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import platform
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +24,8 @@ from polyres.training.guard import Fault
 from polyres.training.resume import identity
 from polyres.training.state import TrainingState
 from polyres.weights import ModelCard, save
+
+logger = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -51,8 +54,8 @@ class RunFolder:
             raise OutputError(
                 f"another process is training into {self.path}; wait for it, stop it, or choose another output"
             ) from None
-        except (NotImplementedError, OSError):
-            pass  # a file system without locks; if it cannot be written at all, the next line tells
+        except (NotImplementedError, OSError) as error:  # as some shared file systems refuse
+            logger.warning("%s cannot be locked (%s): see that nothing else trains into it", self.path, error)
         self._write("run.json", config.model_dump_json(indent=2))
 
     def __enter__(self) -> RunFolder:
