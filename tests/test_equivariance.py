@@ -18,7 +18,7 @@ import polyres
 from polyres.errors import ConfigError
 from polyres.layers import recalibrate
 from polyres.layers.blocks import ZeroSumConv2d
-from polyres.layers.equivariance import Symmetry, symmetric
+from polyres.layers.equivariance import Symmetry, exchanged, keeps_opposites, symmetric
 from polyres.training import run
 from polyres.training.start import initial_model
 from polyres.training.symmetry import GradientMeans, begin_equivariant, tied_weights
@@ -139,6 +139,20 @@ def test_a_turned_picture_gives_the_turned_result(symmetry: Symmetry, scale: Any
     assert as_negative == (symmetry == "turns-and-negatives")
     base = F.interpolate(picture, result.shape[-2:], mode="bilinear")
     assert float((result - base).abs().max()) > 1e-2  # there is something to turn
+
+
+def test_kernels_that_keep_opposites_are_recognised() -> None:
+    kernel = torch.randn(32, 48, 3, 3)
+    kept = kernel + exchanged(kernel, [0, 1])
+    assert keeps_opposites(kept)
+    assert keeps_opposites(kept * (1 + 1e-5 * torch.rand_like(kept)))  # roundings
+    assert not keeps_opposites(kernel)
+    assert not keeps_opposites(kept - 2 * exchanged(kernel, [0, 1]))  # the opposite of a negative's
+    kept[3, 7, 1, 2] += 0.01
+    assert not keeps_opposites(kept)
+    assert not keeps_opposites(torch.ones(24, 48, 3, 3))
+    assert not keeps_opposites(torch.ones(48, 3, 3, 3))
+    assert keeps_opposites(torch.zeros(16, 16, 3, 3))
 
 
 @pytest.mark.parametrize("scale", [2, "5/2"])

@@ -6,6 +6,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from polyres.deploy.accelerate import AcceleratedModel, accelerate
 from polyres.encoders import ENCODERS
 from polyres.errors import CheckpointError, ConfigError
 from polyres.layers import native
+from polyres.layers.equivariance import exchanged
 from polyres.layers.native import Kernels, binding, compiling, convolve, fast_convolutions, team
 from polyres.layers.native.team import torchs_team
 from polyres.training import run
@@ -66,9 +68,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, kernels: Kernels) -> list[int]:
     calls: list[int] = []
     plain = Kernels.winograd
 
-    def count(self: Kernels, features: Tensor, *rest: object) -> Tensor:
+    def count(self: Kernels, features: Tensor, *rest: object, **options: object) -> Tensor:
         calls.append(features.shape[1])
-        return plain(self, features, *rest)  # type: ignore[arg-type]
+        return plain(self, features, *rest, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Kernels, "winograd", count)
     return calls
@@ -114,6 +116,98 @@ def test_any_size_is_torchs(
     found = each_kernels.winograd_weight(features, gradient, padding)
     wanted = torch.nn.grad.conv2d_weight(features.double(), weight.shape, gradient.double(), padding=padding)
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+
+
+def with_opposites(kernel: Tensor) -> Tensor:
+    """The mean of ``kernel`` and what the negative makes of it."""
+    return (kernel + exchanged(kernel, [0, 1])) / 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    images=st.integers(1, 3),
+    height=st.integers(1, 14),
+    width=st.integers(1, 14),
+    channels=st.sampled_from([64, 128]),
+    count=st.sampled_from([64, 128, 192]),
+    padding=st.integers(0, 2),
+    slope=st.sampled_from([0, 0.1, 1]),
+    added=st.booleans(),
+)
+def test_opposites_take_half_of_the_products(
+    each_kernels: Kernels,
+    images: int,
+    height: int,
+    width: int,
+    channels: int,
+    count: int,
+    padding: int,
+    slope: float,
+    added: bool,
+) -> None:
+    assume(min(height, width) + 2 * padding >= 3)
+    features, bias = random(images, channels, height, width), random(count)
+    weight = with_opposites(random(count, channels, 3, 3)) / (3 * channels**0.5)
+    expected = F.leaky_relu(exactly(features, weight, bias, padding), slope)
+    more = random(*expected.shape, seed=2) if added else None
+    made = each_kernels.winograd(features, weight, bias, padding, slope, more, opposed=True)
+    expected += 0 if more is None else more
+    torch.testing.assert_close(made.double(), expected, rtol=1e-5, atol=1e-5)
+    gradient = random(*made.shape, seed=1)
+    found = each_kernels.winograd_weight(features, gradient, padding, opposed=True)
+    wanted = with_opposites(
+        torch.nn.grad.conv2d_weight(features.double(), weight.shape, gradient.double(), padding=padding)
+    )
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize(("count", "channels"), [(64, 48), (80, 64), (32, 16)])
+def test_channels_of_no_whole_vectors_of_opposites_are_refused(
+    kernels: Kernels, count: int, channels: int
+) -> None:
+    if kernels.lanes != 16 and (count, channels) != (64, 48):
+        pytest.skip("vectors of 8 lanes take these")
+    features, weight = random(1, channels, 9, 9), random(count, channels, 3, 3)
+    with pytest.raises(ValueError, match="size"):
+        kernels.winograd(features, weight, opposed=True)
+    with pytest.raises(ValueError, match="size"):
+        kernels.winograd_weight(features, random(1, count, 9, 9), opposed=True)
+
+
+def test_what_keeps_opposites_is_told(kernels: Kernels) -> None:
+    """Only weights that are named, and of these only those that are wide enough."""
+    asked: list[bool] = []
+    plain, patch = Kernels.winograd, pytest.MonkeyPatch()
+
+    def note(self: Kernels, *rest: Any, **options: Any) -> Tensor:
+        asked.append(options.get("opposed", False) or (len(rest) > 6 and rest[6]))
+        return plain(self, *rest, **options)
+
+    wide, other, narrow = (
+        nn.Conv2d(channels, channels, 3, padding=1, bias=False) for channels in (64, 64, 32)
+    )
+    with patch.context() as patched:
+        patched.setattr(Kernels, "winograd", note)
+        for conv in (wide, other, narrow):
+            nn.init.normal_(conv.weight, std=0.05)
+            conv.weight.data = with_opposites(conv.weight.data)
+            features = random(1, conv.in_channels, 12, 11).requires_grad_()
+            results = []
+            for named in ([wide.weight, narrow.weight], []):
+                with fast_convolutions(opposed=named):
+                    learnt = convolve(conv, features, 0)
+                    with torch.no_grad():
+                        made = convolve(conv, features, 0)
+                (learnt * random(*learnt.shape, seed=1)).sum().backward()
+                assert conv.weight.grad is not None
+                assert features.grad is not None
+                results.append((made, learnt, features.grad, with_opposites(conv.weight.grad)))
+                features.grad, conv.weight.grad = None, None
+            for ours, theirs in zip(*results, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+            # forward twice and the gradient of the features, as named and then not
+            assert asked == [conv is wide] * 3 + [False] * 3
+            asked.clear()
 
 
 def test_pictures_smaller_than_a_kernel_are_refused(kernels: Kernels) -> None:
@@ -395,6 +489,54 @@ def test_networks_whose_tiles_would_overlap_too_far_keep_torchs_convolutions(ker
     assert (near.fast, near.context, near.multiple_of) == (6, 7 + 3 * 6, 4)
     assert not isinstance(far, AcceleratedModel)
     assert far.context == 69
+
+
+def opposed(symmetry: str, **options: object) -> dict[str, object]:
+    """A model whose encoder has three convolutions wide enough for opposites."""
+    encoder = {"channels": 64, "blocks": 1, "normalisation_equivariant": True}
+    upsampler = {"width": 8, "hidden_layers": 1, "base": "bilinear", "equivariant": symmetry}
+    return {
+        "encoder": {"name": "edsr-baseline", "options": encoder},
+        "upsampler": {"name": "igconv", "options": upsampler},
+    }
+
+
+@pytest.mark.parametrize("symmetry", ["turns", "turns-and-negatives"])
+def test_models_that_treat_negatives_alike_run_by_opposites(
+    tmp_path: Path, symmetry: str, kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_pictures(tmp_path)
+    plain, plain_weight, asked = Kernels.winograd, Kernels.winograd_weight, {True: 0, False: 0}
+
+    def note(self: Kernels, *rest: Any, **options: Any) -> Tensor:
+        asked[bool(options.get("opposed", len(rest) > 6 and rest[6]))] += 1
+        return plain(self, *rest, **options)
+
+    def note_weight(self: Kernels, *rest: Any) -> Tensor:
+        asked[rest[3]] += 1
+        return plain_weight(self, *rest)
+
+    monkeypatch.setattr(Kernels, "winograd", note)
+    monkeypatch.setattr(Kernels, "winograd_weight", note_weight)
+    settings = config(
+        tmp_path,
+        model=opposed(symmetry),
+        equivariant=symmetry,
+        data={"patch": 16, "batch": 1, "scales": {2: 1}},
+        optimiser={"name": "muon"},
+        steps=2,
+        precision="float32",
+    )
+    model = run(settings)
+    # two steps of three convolutions and the upsampler's: forward, and two gradients
+    negatives = symmetry == "turns-and-negatives"
+    assert asked == {negatives: 18, False: 6} if negatives else {True: 0, False: 24}
+    accelerated = accelerate(polyres.fuse(model, 2))
+    asked.update({True: 0, False: 0})
+    image = random(1, 3, 20, 24).sigmoid()
+    with torch.inference_mode():
+        torch.testing.assert_close(accelerated(image), model.eval()(image, 2), rtol=0, atol=1e-5)
+    assert asked == ({True: 3, False: 1} if negatives else {True: 0, False: 4})
 
 
 @pytest.mark.parametrize("fast", [True, False])

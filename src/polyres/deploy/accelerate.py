@@ -10,7 +10,15 @@ from torch import Tensor
 
 from polyres.deploy.fuse import FusedModel
 from polyres.encoders import Encoder
-from polyres.layers.native import BLOCK, Kernels, count_fast, fast_convolutions, kernels, why_none
+from polyres.layers.native import (
+    BLOCK,
+    Kernels,
+    count_fast,
+    fast_convolutions,
+    kernels,
+    opposed_weights,
+    why_none,
+)
 
 
 @runtime_checkable
@@ -48,6 +56,7 @@ class AcceleratedModel(FusedModel):
     def __init__(self, fused: FusedModel, encoder: Encoder) -> None:
         super().__init__(encoder, fused.upsampler, fused.mean, fused.value_range)
         self.fast, context = count_fast(self), self.context
+        self._opposed = opposed_weights(self)
         if self.fast and context is not None:
             further = context + (BLOCK - 1) * self.fast
             if further > MOST_CONTEXT:
@@ -57,7 +66,7 @@ class AcceleratedModel(FusedModel):
 
     def forward(self, image: Tensor) -> Tensor:
         """See :meth:`FusedModel.forward`."""
-        with fast_convolutions(self.fast > 0):
+        with fast_convolutions(self.fast > 0, self._opposed):
             return super().forward(image)
 
 

@@ -23,6 +23,9 @@ Symmetry = Literal["turns", "turns-and-negatives"]
 #: Channels in a group. Channels 8i to 8i + 7 are one thing turned; of 16, the second half is the first's negative.
 GROUP_SIZES: dict[Symmetry, int] = {"turns": 8, "turns-and-negatives": 16}
 
+#: Part of the largest value of a kernel by which others may be off their places in the form.
+_ROUNDINGS = 3e-5
+
 
 def symmetric(
     tensor: Tensor,
@@ -142,3 +145,11 @@ def exchanged(tensor: Tensor, channels: Sequence[int]) -> Tensor:
     return pairs.flip([axis + 2 * sum(o < axis for o in channels) + 1 for axis in channels]).reshape(
         tensor.shape
     )
+
+
+def keeps_opposites(kernel: Tensor) -> bool:
+    """Whether a kernel (K, C, h, w) between groups of 16 treats negatives alike, but for a training's roundings."""
+    if any(channels % GROUP_SIZES["turns-and-negatives"] for channels in kernel.shape[:2]):
+        return False
+    difference = (kernel - exchanged(kernel, [0, 1])).abs().max()
+    return bool(difference <= _ROUNDINGS * kernel.abs().max())

@@ -28,7 +28,7 @@ from polyres.training.processes import Processes
 from polyres.training.schedule import learning_rate, set_learning_rate
 from polyres.training.sharding import is_divided, local
 from polyres.training.state import StepReport, TrainingState
-from polyres.training.symmetry import GradientMeans, tied_weights
+from polyres.training.symmetry import GradientMeans, opposites, tied_weights
 from polyres.training.teacher import Teacher
 
 OnStep = Callable[[TrainingState, StepReport], None]
@@ -144,7 +144,7 @@ def accumulate_gradients(
         place = micro * processes.world + processes.rank
         seed_randomness(config, state.step, place)
         low, high = tensors(batch, config.device)
-        with arithmetic(config):
+        with arithmetic(config, state.model):
             output, base = outputs(state.model, low, batch.scale, terms)
         output = output.float()
         value = weighted_sum(terms, output, high, base.float())
@@ -246,9 +246,14 @@ def tensors(batch: Batch, device: str) -> tuple[Tensor, Tensor]:
     return convert(batch.low), convert(batch.high)
 
 
-def arithmetic(config: RunConfig) -> AbstractContextManager[object]:
-    """How convolutions are computed, as a context manager."""
+def arithmetic(config: RunConfig, model: SRModel | None = None) -> AbstractContextManager[object]:
+    """How convolutions are computed, as a context manager; those of ``model`` by what the run keeps its kernels to."""
     device = torch.device(config.device)
     if config.precision == "bfloat16" or (config.precision == "auto" and has_fast_bfloat16(device)):
         return torch.autocast(device.type, torch.bfloat16)
-    return fast_convolutions(config.fast_convolutions and device.type == "cpu" and not config.compile)
+    opposed = (
+        [] if model is None or config.equivariant is None else opposites(model.encoder, config.equivariant)
+    )
+    return fast_convolutions(
+        config.fast_convolutions and device.type == "cpu" and not config.compile, opposed
+    )

@@ -104,6 +104,13 @@ def tied_weights(encoder: Encoder, symmetry: Symmetry) -> list[Tied]:
     return tied
 
 
+def opposites(encoder: Encoder, symmetry: Symmetry) -> list[Tensor]:
+    """The kernels of ``encoder`` between features of which the symmetry makes opposites."""
+    if symmetry == "turns":
+        return []
+    return [one.weight for one in tied_weights(encoder, symmetry) if one.planes and len(one.channels) == 2]
+
+
 def begin_equivariant(encoder: Encoder, symmetry: Symmetry, fresh: Set[str]) -> None:
     """Bring the weights named ``fresh`` to the form and see that the others have it.
 

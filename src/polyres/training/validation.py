@@ -52,7 +52,7 @@ def validate(
 def _enlarged(model: SRModel, low: Pixels, scale: Scale, config: RunConfig) -> Any:
     """(H, W, 3) float32, not clamped."""
     image = torch.from_numpy(low).to(config.device).permute(2, 0, 1)[None].float() / 255
-    with torch.inference_mode(), arithmetic(config):
+    with torch.inference_mode(), arithmetic(config, model):
         output = model(image, scale)
     return output[0].float().permute(1, 2, 0).cpu().numpy()
 

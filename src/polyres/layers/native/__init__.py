@@ -2,7 +2,7 @@
 
 from polyres.layers.native.binding import Kernels, kernels, why_none
 from polyres.layers.native.packing import MOST_PAIRS, Branch, Chain, Dense, bias_of
-from polyres.layers.native.winograd import BLOCK, convolve, count_fast, fast_convolutions
+from polyres.layers.native.winograd import BLOCK, convolve, count_fast, fast_convolutions, opposed_weights
 
 __all__ = [
     "BLOCK",
@@ -16,5 +16,6 @@ __all__ = [
     "count_fast",
     "fast_convolutions",
     "kernels",
+    "opposed_weights",
     "why_none",
 ]

@@ -29,8 +29,8 @@ _SIGNATURES = {
     "polyres_convolution": [_POINTER] * 4 + [_LONG] * 3 + [_INT, _INT],
     "polyres_end_of_block": [_POINTER] * 2 + [_INT] + [_POINTER] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
     "polyres_add_block": [_POINTER] * 5 + [_LONG] * 3 + [_INT, _INT],
-    "polyres_winograd": [_POINTER] * 5 + [_LONG] * 6 + [_FLOAT, _INT],
-    "polyres_winograd_weight": [_POINTER] * 3 + [_LONG] * 6 + [_INT],
+    "polyres_winograd": [_POINTER] * 5 + [_LONG] * 6 + [_FLOAT, _INT, _INT],
+    "polyres_winograd_weight": [_POINTER] * 3 + [_LONG] * 6 + [_INT, _INT],
 }
 
 
@@ -177,6 +177,7 @@ class Kernels:
         padding: int = 1,
         slope: float = 1.0,
         add: Tensor | None = None,
+        opposed: bool = False,
     ) -> Tensor:
         """``leaky(conv2d(features, weight, bias)) [+ add]`` by minimal filtering, of features that are not blocked.
 
@@ -187,6 +188,8 @@ class Kernels:
             padding: zeros around the features.
             slope: of the LeakyReLU; 1 for none.
             add: like the result, or None.
+            opposed: the weight keeps opposites (:func:`polyres.layers.equivariance.keeps_opposites`), which takes half
+                of the products; what of it does not is left out. For multiples of 64 channels.
 
         Returns:
             (N, K, H + 2 * padding - 2, W + 2 * padding - 2), channels_last.
@@ -200,22 +203,25 @@ class Kernels:
         status = self._library.polyres_winograd(
             last.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr(),
             None if add is None else add.data_ptr(), out.data_ptr(), images, height, width, channels, count, padding,
-            slope, torch.get_num_threads(),
+            slope, opposed, torch.get_num_threads(),
         )  # fmt: skip
         _check(status)
         return out
 
-    def winograd_weight(self, features: Tensor, gradient: Tensor, padding: int = 1) -> Tensor:
+    def winograd_weight(
+        self, features: Tensor, gradient: Tensor, padding: int = 1, opposed: bool = False
+    ) -> Tensor:
         """The gradient (K, C, 3, 3) of what was :meth:`winograd`'s weight, given that (N, K, H', W') of its result.
 
-        It is the same at every call with as many threads.
+        Of a weight that keeps opposites (``opposed``) it is the mean over their exchange. It is the same at every call
+        with as many threads.
         """
         (images, channels, height, width), count = features.shape, gradient.shape[1]
         last, gradient = (t.contiguous(memory_format=torch.channels_last) for t in (features, gradient))
         result = torch.empty(count, channels, 3, 3)
         status = self._library.polyres_winograd_weight(
             last.data_ptr(), gradient.data_ptr(), result.data_ptr(), images, height, width, channels, count, padding,
-            torch.get_num_threads(),
+            opposed, torch.get_num_threads(),
         )  # fmt: skip
         _check(status)
         return result

@@ -1,9 +1,18 @@
 /* Dense 3x3 convolutions by minimal filtering, F(4x4, 3x3): Winograd's method as Lavin and Gray (arXiv 1509.09308)
  * wrote it down. 4x4 pixels of the output take 36 multiplications of a channel where the definition takes 144.
  *
- * Features lie as torch has them in channels_last, (image, row, column, channel), unpadded and of any alignment. */
+ * Features lie as torch has them in channels_last, (image, row, column, channel), unpadded and of any alignment.
+ *
+ * Kernels that treat a picture's negative alike have channels in groups of 16, the second half of a group being the
+ * opposites of the first; exchanging the halves of all groups of the input exchanges those of the output. Then the sums
+ * of opposites in the output depend on the sums of the input alone, and the differences on the differences: of each
+ * product half need not be made. Where such kernels are told of (`opposed`), features at the points are the sums of all
+ * groups followed by the differences of all. */
 #include <stdlib.h>
 #include <string.h>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 #include "common.h"
 
@@ -33,6 +42,21 @@ INLINE void store_some(float *to, vec value, long lanes) {
     if (lanes >= LANES) *(loose *)to = value;
     else memcpy(to, &value, lanes * sizeof(float));
 }
+
+/* A vector of channels that have their opposites 8 further on: halves of one group, or of two in a row. */
+#if defined(__AVX512F__)
+INLINE vec load_opposed(const float *from) {
+    const __m512d half = _mm512_castpd256_pd512(_mm256_castps_pd(_mm256_loadu_ps(from)));
+    return (vec)_mm512_insertf64x4(half, _mm256_castps_pd(_mm256_loadu_ps(from + LANES)), 1);
+}
+INLINE void store_opposed(float *to, vec value) {
+    _mm256_storeu_ps(to, _mm512_castps512_ps256((__m512)value));
+    _mm256_storeu_pd((double *)(to + LANES), _mm512_extractf64x4_pd((__m512d)value, 1));
+}
+#else
+INLINE vec load_opposed(const float *from) { return load_any(from); }
+INLINE void store_opposed(float *to, vec value) { *(loose *)to = value; }
+#endif
 
 INLINE long rounded(long number, long to) { return (number + to - 1) / to * to; }
 
@@ -75,12 +99,15 @@ typedef struct {
     const float *in; /* (images, height, width, channels) */
     long images, height, width, channels, padding;
     long out_height, out_width, down, across; /* of the output: pixels, tiles */
+    int opposed;
 } picture;
 
-static picture picture_of(const float *in, long images, long height, long width, long channels, long padding) {
+static picture picture_of(
+    const float *in, long images, long height, long width, long channels, long padding, int opposed
+) {
     const long rows = height + 2 * padding - 2, columns = width + 2 * padding - 2;
     const long down = (rows + TILE - 1) / TILE, across = (columns + TILE - 1) / TILE;
-    return (picture){in, images, height, width, channels, padding, rows, columns, down, across};
+    return (picture){in, images, height, width, channels, padding, rows, columns, down, across, opposed};
 }
 
 INLINE long tiles_of(const picture *what) { return what->images * what->down * what->across; }
@@ -107,8 +134,19 @@ INLINE void pixels_at(
         }
 }
 
+/* A vector of the `channels` at a pixel; of opposed ones, of their sums, followed by their differences. */
+INLINE vec load_chunk(const float *pixel, long channel, long channels, const int opposed) {
+    if (!opposed) return load_some(pixel + channel, channels - channel);
+    const long half = channels / 2;
+    const float *at = pixel + 2 * (channel < half ? channel : channel - half);
+    const vec some = load_opposed(at), others = load_opposed(at + 8);
+    return channel < half ? some + others : some - others;
+}
+
 /* The vectors of one tile at the points, for each chunk of channels: to[point * apart + channel]. */
-static void tile_to_points(const picture *what, long tile, const float *nothing, float *to, long apart) {
+INLINE void tile_to_points_as(
+    const picture *what, long tile, const float *nothing, float *to, long apart, const int opposed
+) {
     const place at = place_of(what, tile);
     const float *pixels[POINTS];
     pixels_at(
@@ -120,7 +158,7 @@ static void tile_to_points(const picture *what, long tile, const float *nothing,
         UNROLLED for (int x = 0; x < REACH; x++) {
             vec column[REACH], made[REACH];
             UNROLLED for (int y = 0; y < REACH; y++)
-                column[y] = load_some(pixels[y * REACH + x] + channel, what->channels - channel);
+                column[y] = load_chunk(pixels[y * REACH + x], channel, what->channels, opposed);
             to_points(column, made);
             UNROLLED for (int y = 0; y < REACH; y++) values[y * REACH + x] = made[y];
         }
@@ -132,9 +170,15 @@ static void tile_to_points(const picture *what, long tile, const float *nothing,
     }
 }
 
+static void tile_to_points(const picture *what, long tile, const float *nothing, float *to, long apart) {
+    if (what->opposed) tile_to_points_as(what, tile, nothing, to, apart, 1);
+    else tile_to_points_as(what, tile, nothing, to, apart, 0);
+}
+
 /* The same for a gradient of the output, (images, out_height, out_width, kernels), of any number of kernels. */
-static void gradient_tile_to_points(
-    const picture *what, const float *gradient, long kernels, long tile, const float *nothing, float *to, long apart
+INLINE void gradient_tile_to_points_as(
+    const picture *what, const float *gradient, long kernels, long tile, const float *nothing, float *to, long apart,
+    const int opposed
 ) {
     const place at = place_of(what, tile);
     const float *pixels[TILE * TILE];
@@ -147,7 +191,7 @@ static void gradient_tile_to_points(
         UNROLLED for (int x = 0; x < TILE; x++) {
             vec column[TILE], made[REACH];
             UNROLLED for (int y = 0; y < TILE; y++)
-                column[y] = load_some(pixels[y * TILE + x] + kernel, kernels - kernel);
+                column[y] = load_chunk(pixels[y * TILE + x], kernel, kernels, opposed);
             gradient_to_points(column, made);
             UNROLLED for (int y = 0; y < REACH; y++) values[y * TILE + x] = made[y];
         }
@@ -157,6 +201,13 @@ static void gradient_tile_to_points(
             UNROLLED for (int x = 0; x < REACH; x++) store(to + (y * REACH + x) * apart + kernel, made[x]);
         }
     }
+}
+
+static void gradient_tile_to_points(
+    const picture *what, const float *gradient, long kernels, long tile, const float *nothing, float *to, long apart
+) {
+    if (what->opposed) gradient_tile_to_points_as(what, gradient, kernels, tile, nothing, to, apart, 1);
+    else gradient_tile_to_points_as(what, gradient, kernels, tile, nothing, to, apart, 0);
 }
 
 /* `count` rows of a product: out[row][block] = sum over channels of in[row][channel] * weights[channel][block]. */
@@ -252,6 +303,43 @@ static void kernels_from_points(const float *from, float *weight, long kernels, 
         }
 }
 
+/* What (kernels, channels, 3, 3) make of the sums of opposites, followed by what they make of differences: half as many
+ * channels of `to` as there were. */
+static void halved(const float *weight, float *to, long kernels, long channels) {
+    for (long kernel = 0; kernel < kernels / 2; kernel++)
+        for (long channel = 0; channel < channels / 2; channel++) {
+            const long row = kernel / 8 * 16 + kernel % 8, column = channel / 8 * 16 + channel % 8;
+            const float *same = weight + (row * channels + column) * 9, *other = same + 8 * 9;
+            const float *other_back = same + 8 * channels * 9, *same_back = other_back + 8 * 9;
+            float *sum = to + (kernel * (channels / 2) + channel) * 9, *difference = sum + kernels / 2 * (channels / 2) * 9;
+            for (int i = 0; i < 9; i++) {
+                const float alike = 0.25f * (same[i] + same_back[i]), unlike = 0.25f * (other[i] + other_back[i]);
+                sum[i] = alike + unlike, difference[i] = alike - unlike;
+            }
+        }
+}
+
+/* The way back, of gradients: the mean over the exchange of opposites. */
+static void unhalved(const float *halves, float *to, long kernels, long channels) {
+    for (long kernel = 0; kernel < kernels / 2; kernel++)
+        for (long channel = 0; channel < channels / 2; channel++) {
+            const long row = kernel / 8 * 16 + kernel % 8, column = channel / 8 * 16 + channel % 8;
+            float *same = to + (row * channels + column) * 9, *other = same + 8 * 9;
+            float *other_back = same + 8 * channels * 9, *same_back = other_back + 8 * 9;
+            const float *sum = halves + (kernel * (channels / 2) + channel) * 9;
+            const float *difference = sum + kernels / 2 * (channels / 2) * 9;
+            for (int i = 0; i < 9; i++) {
+                same[i] = same_back[i] = 0.25f * (sum[i] + difference[i]);
+                other[i] = other_back[i] = 0.25f * (sum[i] - difference[i]);
+            }
+        }
+}
+
+/* Whether channels can be computed as sums and differences: whole vectors of either. */
+INLINE int may_be_opposed(long kernels, long channels) {
+    return LANES >= 8 && kernels % (2 * BLOCK) == 0 && channels % (2 * LANES) == 0;
+}
+
 typedef struct {
     picture what;
     const float *weights, *bias, *nothing, *add; /* bias: (rounded kernels); add: as out, or NULL */
@@ -260,43 +348,65 @@ typedef struct {
     float slope;
 } forward;
 
-/* One tile of the output from the products at the points. */
-static void finish_tile(const forward *job, long tile, const float *from, long apart) {
+/* A vector of channels of one tile of the output, from the products at the points. */
+INLINE void tile_from_points(const float *from, long apart, vec *made) {
+    vec values[TILE * REACH];
+    UNROLLED for (int x = 0; x < REACH; x++) {
+        vec column[REACH], rows[TILE];
+        UNROLLED for (int y = 0; y < REACH; y++) column[y] = load(from + (y * REACH + x) * apart);
+        from_points(column, rows);
+        UNROLLED for (int y = 0; y < TILE; y++) values[y * REACH + x] = rows[y];
+    }
+    UNROLLED for (int y = 0; y < TILE; y++) from_points(values + y * REACH, made + y * TILE);
+}
+
+/* One tile of the output; of opposed channels, some and their opposites at a time. */
+INLINE void finish_tile_as(const forward *job, long tile, const float *from, long apart, const int opposed) {
     const picture *what = &job->what;
     const place at = place_of(what, tile);
     const long first = ((at.image * what->out_height + at.row) * what->out_width + at.column) * job->kernels;
     const long rows = what->out_height - at.row, columns = what->out_width - at.column;
     const vec slope = (vec){0} + job->slope;
-    for (long kernel = 0; kernel < job->kernels; kernel += LANES) {
+    for (long kernel = 0; kernel < job->kernels; kernel += opposed ? 2 * LANES : LANES) {
         const long lanes = job->kernels - kernel;
-        const vec bias = load(job->bias + kernel);
-        vec values[TILE * REACH];
-        UNROLLED for (int x = 0; x < REACH; x++) {
-            vec column[REACH], made[TILE];
-            UNROLLED for (int y = 0; y < REACH; y++) column[y] = load(from + (y * REACH + x) * apart + kernel);
-            from_points(column, made);
-            UNROLLED for (int y = 0; y < TILE; y++) values[y * REACH + x] = made[y];
-        }
+        vec made[2][TILE * TILE], bias[2];
+        tile_from_points(from + (opposed ? kernel / 2 : kernel), apart, made[0]);
+        if (opposed) {
+            tile_from_points(from + (job->kernels + kernel) / 2, apart, made[1]);
+            bias[0] = load_opposed(job->bias + kernel), bias[1] = load_opposed(job->bias + kernel + 8);
+        } else bias[0] = load(job->bias + kernel);
         UNROLLED for (int y = 0; y < TILE; y++) {
             if (y >= rows) break;
-            vec made[TILE];
-            from_points(values + y * REACH, made);
             UNROLLED for (int x = 0; x < TILE; x++) {
                 if (x >= columns) break;
                 const long pixel = first + (y * what->out_width + x) * job->kernels + kernel;
-                vec value = rectified(made[x] + bias, slope);
-                if (job->add) value += load_some(job->add + pixel, lanes);
-                store_some(job->out + pixel, value, lanes);
+                const vec value = made[0][y * TILE + x];
+                if (opposed) {
+                    const vec difference = made[1][y * TILE + x];
+                    vec some = rectified(value + difference + bias[0], slope);
+                    vec others = rectified(value - difference + bias[1], slope);
+                    if (job->add) some += load_opposed(job->add + pixel), others += load_opposed(job->add + pixel + 8);
+                    store_opposed(job->out + pixel, some), store_opposed(job->out + pixel + 8, others);
+                } else {
+                    vec whole = rectified(value + bias[0], slope);
+                    if (job->add) whole += load_some(job->add + pixel, lanes);
+                    store_some(job->out + pixel, whole, lanes);
+                }
             }
         }
     }
+}
+
+static void finish_tile(const forward *job, long tile, const float *from, long apart) {
+    if (job->what.opposed) finish_tile_as(job, tile, from, apart, 1);
+    else finish_tile_as(job, tile, from, apart, 0);
 }
 
 static int forward_item(const void *argument, long item) {
     const forward *job = argument;
     const picture *what = &job->what;
     const long channels = what->channels, width = rounded(channels, LANES), batch = job->batch;
-    const long blocks = rounded(job->kernels, BLOCK) / BLOCK;
+    const long blocks = rounded(job->kernels, BLOCK) / BLOCK, depth = what->opposed ? channels / 2 : channels;
     /* One vector more, so that the points of a tile do not all fall into the same few lines of the cache. */
     const long in_apart = batch * width + LANES, out_apart = batch * blocks * BLOCK + LANES;
     float *in = zeros(POINTS * (in_apart + out_apart));
@@ -308,10 +418,11 @@ static int forward_item(const void *argument, long item) {
         for (long i = 0; i < count; i++) tile_to_points(what, first + i, job->nothing, in + i * width, in_apart);
         for (long point = 0; point < POINTS; point++)
             for (long block = 0; block < blocks; block++) {
-                const float *weights = job->weights + (point * blocks + block) * channels * BLOCK;
+                const float *weights = job->weights + (point * blocks + block) * depth * BLOCK;
+                const float *from = in + point * in_apart + (2 * block < blocks ? 0 : channels - depth);
                 for (long i = 0; i < count; i += WIDE)
                     rows_of_product(
-                        in + point * in_apart + i * width, width, channels, weights,
+                        from + i * width, width, depth, weights,
                         out + point * out_apart + i * blocks * BLOCK + block * BLOCK, blocks * BLOCK, WIDE
                     );
             }
@@ -324,19 +435,26 @@ static int forward_item(const void *argument, long item) {
 /* out = leaky(convolution + bias) [+ add].
  * in: (images, height, width, channels); weight: (kernels, channels, 3, 3); bias: (kernels) or NULL; add: like out,
  * (images, height + 2 padding - 2, width + 2 padding - 2, kernels), or NULL.
- * Returns 0, -1 where memory ran out, or -2 where the picture is smaller than a kernel. */
+ * opposed: whether the weight keeps opposites, to rounding, and is to be used so; it must have whole vectors of them.
+ * Returns 0, -1 where memory ran out, or -2 where the picture is smaller than a kernel or opposites are not possible. */
 int polyres_winograd(
     const float *in, const float *weight, const float *bias, const float *add, float *out, long images, long height,
-    long width, long channels, long kernels, long padding, float slope, int threads
+    long width, long channels, long kernels, long padding, float slope, int opposed, int threads
 ) {
-    forward job = {.what = picture_of(in, images, height, width, channels, padding)};
+    forward job = {.what = picture_of(in, images, height, width, channels, padding, opposed)};
     if (job.what.out_height < 1 || job.what.out_width < 1) return -2;
-    const long wide = rounded(kernels, BLOCK), size = POINTS * wide * channels;
-    float *memory = zeros(size + wide + channels + kernels);
+    if (opposed && !may_be_opposed(kernels, channels)) return -2;
+    const long wide = rounded(kernels, BLOCK), depth = opposed ? channels / 2 : channels, size = POINTS * wide * depth;
+    float *memory = zeros(size + wide + channels + kernels + (opposed ? kernels * depth * 9 : 0));
     if (!memory) return -1;
-    kernels_to_points(weight, memory, kernels, channels);
-    if (bias) memcpy(memory + size, bias, kernels * sizeof(float));
     job.weights = memory, job.bias = memory + size, job.nothing = memory + size + wide;
+    if (opposed) {
+        float *halves = memory + size + wide + channels + kernels;
+        halved(weight, halves, kernels, channels);
+        weight = halves;
+    }
+    kernels_to_points(weight, memory, kernels, depth);
+    if (bias) memcpy(memory + size, bias, kernels * sizeof(float));
     job.add = add, job.out = out, job.kernels = kernels, job.slope = slope;
     job.batch = batch_of(rounded(channels, LANES) + wide, tiles_of(&job.what));
     const long all = (tiles_of(&job.what) + job.batch - 1) / job.batch;
@@ -378,7 +496,8 @@ static int backward_item(const void *argument, long item) {
     const picture *what = &job->what;
     const long channels = rounded(what->channels, LANES), wide = rounded(job->kernels, BLOCK), batch = job->batch;
     const long in_apart = batch * channels + LANES, out_apart = batch * wide + LANES;
-    float *sums = job->sums + item * POINTS * wide * channels;
+    const long depth = what->opposed ? channels / 2 : channels;
+    float *sums = job->sums + item * POINTS * wide * depth;
     float *in = zeros(POINTS * (in_apart + out_apart));
     if (!in) return -1;
     float *out = in + POINTS * in_apart;
@@ -392,12 +511,13 @@ static int backward_item(const void *argument, long item) {
         }
         for (long point = 0; point < POINTS; point++)
             for (long block = 0; block < wide; block += BLOCK) {
-                const float *from = in + point * in_apart, *made = out + point * out_apart + block;
-                float *to = sums + (point * wide + block) * channels;
+                const float *from = in + point * in_apart + (2 * block < wide ? 0 : channels - depth);
+                const float *made = out + point * out_apart + block;
+                float *to = sums + (point * wide + block) * depth;
                 long channel = 0;
-                for (; channel + WIDE <= channels; channel += WIDE)
+                for (; channel + WIDE <= depth; channel += WIDE)
                     add_products(from + channel, channels, made, wide, to + channel * BLOCK, count, WIDE);
-                for (; channel < channels; channel += NARROW)
+                for (; channel < depth; channel += NARROW)
                     add_products(from + channel, channels, made, wide, to + channel * BLOCK, count, NARROW);
             }
     }
@@ -405,25 +525,31 @@ static int backward_item(const void *argument, long item) {
     return 0;
 }
 
-/* The gradient of the weight, (kernels, channels, 3, 3), given that of the output; sizes and result as above. The same
- * on every run with as many threads. */
+/* The gradient of the weight, (kernels, channels, 3, 3), given that of the output; sizes and result as above. Of one
+ * that keeps opposites it is the mean over their exchange. The same on every run with as many threads. */
 int polyres_winograd_weight(
     const float *in, const float *gradient, float *out, long images, long height, long width, long channels,
-    long kernels, long padding, int threads
+    long kernels, long padding, int opposed, int threads
 ) {
-    backward job = {.what = picture_of(in, images, height, width, channels, padding), .gradient = gradient};
+    backward job = {.what = picture_of(in, images, height, width, channels, padding, opposed), .gradient = gradient};
     if (job.what.out_height < 1 || job.what.out_width < 1) return -2;
-    const long wide = rounded(kernels, BLOCK), depth = rounded(channels, LANES), size = POINTS * wide * depth;
-    job.batch = batch_of(depth + wide, tiles_of(&job.what));
+    if (opposed && !may_be_opposed(kernels, channels)) return -2;
+    const long wide = rounded(kernels, BLOCK), width_in = rounded(channels, LANES);
+    const long depth = opposed ? channels / 2 : width_in, size = POINTS * wide * depth;
+    job.batch = batch_of(width_in + wide, tiles_of(&job.what));
     const long all = (tiles_of(&job.what) + job.batch - 1) / job.batch;
     job.parts = all < threads ? all : threads;
-    float *memory = zeros(job.parts * size + channels + kernels);
+    float *memory = zeros(job.parts * size + channels + kernels + (opposed ? kernels * depth * 9 : 0));
     if (!memory) return -1;
     job.sums = memory, job.nothing = memory + job.parts * size, job.kernels = kernels;
     const int status = share_out(backward_item, &job, job.parts, threads);
     for (long part = 1; part < job.parts; part++)
         for (long i = 0; i < size; i++) memory[i] += memory[part * size + i];
-    kernels_from_points(memory, out, kernels, channels);
+    if (opposed) {
+        float *halves = memory + job.parts * size + channels + kernels;
+        kernels_from_points(memory, halves, kernels, depth);
+        unhalved(halves, out, kernels, channels);
+    } else kernels_from_points(memory, out, kernels, channels);
     free(memory);
     return status;
 }

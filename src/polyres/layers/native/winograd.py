@@ -7,7 +7,7 @@ twice as much as torch's own do from exact ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
+from polyres.layers.equivariance import keeps_opposites
 from polyres.layers.native.binding import Kernels, kernels
 
 #: What is worth it: lanes of a vector, channels in and out. Below, transforms cost too much. Sizes of pictures play no
@@ -29,7 +30,11 @@ FEWEST_LANES, FEWEST_IN, FEWEST_OUT = 8, 16, 8
 BLOCK = 4
 
 
-def fast_convolutions(wanted: bool = True) -> AbstractContextManager[object]:
+#: Least channels, in and out, that are computed as sums and differences of opposites: whole vectors of each.
+FEWEST_OPPOSED = 64
+
+
+def fast_convolutions(wanted: bool = True, opposed: Iterable[Tensor] = ()) -> AbstractContextManager[object]:
     """Within the block this thread computes 3x3 convolutions by minimal filtering where that is possible and worth it.
 
     That is in float32, on a CPU with vectors of 8 lanes or more, with a compiler, with 16 channels or more. All else is
@@ -37,9 +42,21 @@ def fast_convolutions(wanted: bool = True) -> AbstractContextManager[object]:
 
     Args:
         wanted: without it the block does nothing.
+        opposed: weights that keep opposites, and are to go on doing so: half of their products are not made, and their
+            gradients are means over the exchange of opposites. Others are computed as any.
     """
     compiled = _suitable() if wanted else None
-    return nullcontext() if compiled is None else _FastConvolutions(compiled)
+    return nullcontext() if compiled is None else _FastConvolutions(compiled, opposed)
+
+
+def opposed_weights(module: nn.Module) -> list[Tensor]:
+    """The weights of ``module`` that :func:`fast_convolutions` may be told keep opposites: to rounding, they do."""
+    convs = (part for part in module.modules() if isinstance(part, nn.Conv2d))
+    return [conv.weight for conv in convs if _may_be_opposed(conv.weight) and keeps_opposites(conv.weight)]
+
+
+def _may_be_opposed(weight: Tensor) -> bool:
+    return not any(channels % FEWEST_OPPOSED for channels in weight.shape[:2])
 
 
 def count_fast(module: nn.Module) -> int:
@@ -70,12 +87,12 @@ def convolve(conv: nn.Conv2d, features: Tensor, slope: float = 1.0, add: Tensor 
         slope: of the LeakyReLU: 0 for ReLU, 1 for none.
         add: like the result, or None.
     """
-    kernels = _current.get()
-    if kernels is not None and conv.padding_mode == "zeros" and not torch.is_grad_enabled():
+    mode = _current.get()
+    if mode is not None and conv.padding_mode == "zeros" and not torch.is_grad_enabled():
         weight, bias = conv.weight, conv.bias
         margin = _margin(features, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
         if margin is not None and _are_plain(add):
-            return kernels.winograd(features, weight, bias, margin, slope, add)
+            return mode.kernels.winograd(features, weight, bias, margin, slope, add, mode.is_opposed(weight))
     made: Tensor = conv(features)
     # In place: a convolution's gradient needs its input, not its output, and fresh memory costs time.
     if slope == 1:
@@ -84,17 +101,17 @@ def convolve(conv: nn.Conv2d, features: Tensor, slope: float = 1.0, add: Tensor 
     return activated if add is None else activated + add
 
 
-#: The kernels of the innermost block of :func:`fast_convolutions` in this thread.
-_current: ContextVar[Kernels | None] = ContextVar("fast convolutions", default=None)
-
-
 class _FastConvolutions(TorchFunctionMode):
-    def __init__(self, kernels: Kernels) -> None:
+    def __init__(self, kernels: Kernels, opposed: Iterable[Tensor]) -> None:
         super().__init__()
-        self._kernels = kernels
+        self.kernels = kernels
+        self._opposed = {id(weight): weight for weight in opposed if _may_be_opposed(weight)}
+
+    def is_opposed(self, weight: Tensor) -> bool:
+        return id(weight) in self._opposed
 
     def __enter__(self) -> _FastConvolutions:
-        self._token = _current.set(self._kernels)
+        self._token = _current.set(self)
         return super().__enter__()  # type: ignore[no-untyped-call, no-any-return]
 
     def __exit__(self, *raised: object) -> None:
@@ -110,22 +127,26 @@ class _FastConvolutions(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func is F.conv2d:
-            made = _attempt(self._kernels, *args, **kwargs)
+            made = self._attempt(*args, **kwargs)
             if made is not None:
                 return made
         return func(*args, **kwargs)
 
+    def _attempt(
+        self, input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **options: Any
+    ) -> Tensor | None:
+        """What ``F.conv2d`` of the same arguments gives; None if that is torch's to compute."""
+        margin = _margin(input, weight, bias, *rest, **options)
+        if margin is None:
+            return None
+        opposed = self.is_opposed(weight)
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias)):
+            return _Convolution.apply(self.kernels, input, weight, bias, margin, opposed)  # type: ignore[no-untyped-call, no-any-return]
+        return self.kernels.winograd(input, weight, bias, margin, opposed=opposed)
 
-def _attempt(
-    kernels: Kernels, input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **options: Any
-) -> Tensor | None:
-    """What ``F.conv2d`` of the same arguments gives; None if that is torch's to compute."""
-    margin = _margin(input, weight, bias, *rest, **options)
-    if margin is None:
-        return None
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias)):
-        return _Convolution.apply(kernels, input, weight, bias, margin)  # type: ignore[no-untyped-call, no-any-return]
-    return kernels.winograd(input, weight, bias, margin)
+
+#: The innermost block of :func:`fast_convolutions` in this thread.
+_current: ContextVar[_FastConvolutions | None] = ContextVar("fast convolutions", default=None)
 
 
 def _margin(
@@ -170,23 +191,30 @@ def _are_plain(*tensors: Tensor | None) -> bool:
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, kernels: Kernels, features: Tensor, weight: Tensor, bias: Tensor | None, padding: int
+        ctx: Any,
+        kernels: Kernels,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        padding: int,
+        opposed: bool,
     ) -> Tensor:
         ctx.save_for_backward(features, weight)
-        ctx.kernels, ctx.padding = kernels, padding
-        return kernels.winograd(features, weight, bias, padding)
+        ctx.kernels, ctx.padding, ctx.opposed = kernels, padding, opposed
+        return kernels.winograd(features, weight, bias, padding, opposed=opposed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        kernels, padding = ctx.kernels, ctx.padding
+        kernels, padding, opposed = ctx.kernels, ctx.padding, ctx.opposed
         features, weight = ctx.saved_tensors
-        _, of_features, of_weight, of_bias, _ = ctx.needs_input_grad
+        _, of_features, of_weight, of_bias, *_ = ctx.needs_input_grad
         turned = weight.transpose(0, 1).flip(2, 3)
         return (
             None,
-            kernels.winograd(gradient, turned, None, 2 - padding) if of_features else None,
-            kernels.winograd_weight(features, gradient, padding) if of_weight else None,
+            kernels.winograd(gradient, turned, None, 2 - padding, opposed=opposed) if of_features else None,
+            kernels.winograd_weight(features, gradient, padding, opposed) if of_weight else None,
             gradient.sum((0, 2, 3)) if of_bias else None,
+            None,
             None,
         )
