@@ -15,6 +15,7 @@ from torch import Tensor
 from training_runs import MODEL, config, save_pictures
 
 import polyres
+from polyres.encoders import ENCODERS, Encoder
 from polyres.errors import ConfigError
 from polyres.layers import recalibrate
 from polyres.layers.blocks import ZeroSumConv2d
@@ -153,6 +154,47 @@ def test_kernels_that_keep_opposites_are_recognised() -> None:
     assert not keeps_opposites(torch.ones(24, 48, 3, 3))
     assert not keeps_opposites(torch.ones(48, 3, 3, 3))
     assert keeps_opposites(torch.zeros(16, 16, 3, 3))
+
+
+def encoder_of_opposites(name: str, **options: Any) -> Encoder:
+    """One that treats negatives alike, with biases that are not zero."""
+    torch.manual_seed(1)
+    encoder = ENCODERS.make(name, channels=32, blocks=3, **options)
+    for parameter in encoder.parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter)
+    begin_equivariant(encoder, "turns-and-negatives", encoder.state_dict().keys())
+    return encoder.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", ["edsr-baseline", "edsr"])
+@pytest.mark.parametrize(
+    "options", [{"centre": 0.5}, {"centre": 0.5, "expansion": 2}, {"normalisation_equivariant": True}]
+)
+def test_halved_it_computes_the_same_with_half_of_the_products(name: str, options: dict[str, Any]) -> None:
+    encoder = encoder_of_opposites(name, **options)
+    before = copy.deepcopy(encoder.state_dict())
+    halved = encoder.halved()
+    assert halved is not None
+    image = torch.rand(2, 3, 13, 9)
+    features = encoder(image)
+    torch.testing.assert_close(halved(image), features, rtol=1e-5, atol=1e-5 * float(features.abs().max()))
+    assert torch.equal(encoder(image), features)
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+    kernels = [sum(p.numel() for p in e.body.parameters() if p.dim() == 4) for e in (encoder, halved)]
+    assert kernels[1] * 2 == kernels[0]
+
+
+def test_only_what_treats_negatives_alike_is_halved() -> None:
+    encoder = encoder_of_opposites("edsr-baseline", centre=0.5)
+    encoder.body[1].conv2.bias[3] += 0.01
+    assert encoder.halved() is None
+    encoder = encoder_of_opposites("edsr-baseline", centre=0.5)
+    encoder.body[1].conv1.weight[3, 4, 1, 0] += 0.01
+    assert encoder.halved() is None
+    assert ENCODERS.make("edsr-baseline", channels=32, blocks=0).halved() is None
+    assert network("turns").encoder.halved() is None
+    assert ENCODERS.make("rdn").halved() is None
 
 
 @pytest.mark.parametrize("scale", [2, "5/2"])

@@ -35,3 +35,11 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:
         """Features (N, ``out_channels``, H, W) of ``image`` (N, ``in_channels``, H, W)."""
+
+    def halved(self) -> Encoder | None:
+        """An encoder in eval mode that computes the same with half of the products; None where there is no such.
+
+        There is one if features of a negative are those of the picture in exchanged channels. It shares weights with
+        this one and is for inference by engines that do not leave out products by themselves.
+        """
+        return None

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable
+
+import torch
 from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
 from polyres.layers.blocks import ZeroSumConv2d, conv3x3
+from polyres.layers.equivariance import from_opposites, halves, keeps_opposites, opposites
 from polyres.layers.native import convolve
+
+
+def _keeps_opposites(conv: nn.Conv2d) -> bool:
+    """Whether a convolution's kernels and its bias do."""
+    if not keeps_opposites(conv.weight.detach()):
+        return False
+    return conv.bias is None or torch.allclose(*opposites(conv.bias.detach(), 0), rtol=1e-4, atol=1e-6)
 
 
 class ResidualBlock(nn.Module):
@@ -33,6 +45,55 @@ class ResidualBlock(nn.Module):
         if self.residual_scale == 1:
             return convolve(self.conv2, hidden, add=features)
         return convolve(self.conv2, hidden).mul_(self.residual_scale).add_(features)
+
+
+class HalvedBlocks(nn.Module):
+    """Residual blocks whose kernels treat negatives alike, with half of their weights and multiplications.
+
+    Of such features, sums of opposites depend on sums alone and differences on differences, but for the ReLU between
+    the convolutions. A CPU's native kernels leave the rest out by themselves; other engines need it in the graph.
+
+    Args:
+        blocks: which keep opposites; left as they are.
+    """
+
+    def __init__(self, blocks: Iterable[ResidualBlock]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(_HalvedBlock(block) for block in blocks)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        first, second = opposites(features, 1)
+        sums, differences = first + second, first - second
+        for block in self.blocks:
+            sums, differences = block(sums, differences)
+        return from_opposites((sums + differences) / 2, (sums - differences) / 2, 1)
+
+
+class _HalvedBlock(nn.Module):
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__()
+        # Opposites are half of the sum of their sum and their difference.
+        self.sums1, self.differences1 = _halved(block.conv1, 0.5)
+        self.sums2, self.differences2 = _halved(block.conv2, block.residual_scale)
+
+    def forward(self, sums: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
+        inner_sums, inner_differences = self.sums1(sums), self.differences1(differences)
+        first, second = torch.relu(inner_sums + inner_differences), torch.relu(inner_sums - inner_differences)
+        return sums + self.sums2(first + second), differences + self.differences2(first - second)
+
+
+def _halved(conv: nn.Conv2d, factor: float) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """``factor`` times ``conv`` as it is for sums and for differences of opposites; a bias is for sums alone."""
+    made: list[nn.Conv2d] = []
+    for weight in halves(conv.weight.detach() * factor):
+        half = conv3x3(weight.shape[1], weight.shape[0], bias=conv.bias is not None and not made).to(weight)
+        half.weight = nn.Parameter(weight, requires_grad=False)
+        made.append(half)
+    if conv.bias is not None:
+        first, second = opposites(conv.bias.detach() * factor, 0)
+        made[0].bias = nn.Parameter(first + second, requires_grad=False)
+    return made[0], made[1]
 
 
 class EDSR(Encoder):
@@ -94,6 +155,16 @@ class EDSR(Encoder):
             for parameter in block.get_submodule("conv2").parameters():
                 nn.init.zeros_(parameter)
         return {f"body.{name}.{key}" for name, block in new for key in block.state_dict()}
+
+    def halved(self) -> EDSR | None:
+        """See :meth:`Encoder.halved`; takes runs with ``equivariant: turns-and-negatives``."""
+        blocks = [block for block in self.body if isinstance(block, ResidualBlock)]
+        convs = [conv for block in blocks for conv in (block.conv1, block.conv2)]
+        if not convs or len(blocks) < len(self.body) or not all(map(_keeps_opposites, convs)):
+            return None
+        made = copy.copy(self)
+        made._modules = {**self._modules, "body": HalvedBlocks(blocks)}
+        return made
 
     def forward(self, image: Tensor) -> Tensor:
         """Features (N, ``channels``, H, W)."""

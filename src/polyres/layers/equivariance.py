@@ -147,6 +147,32 @@ def exchanged(tensor: Tensor, channels: Sequence[int]) -> Tensor:
     )
 
 
+def opposites(tensor: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """The first and the second halves of the groups of 16 channels along ``axis``: each other's negatives' channels."""
+    first, second = tensor.unflatten(axis, (-1, 2, 8)).unbind(axis + 1)
+    return first.flatten(axis, axis + 1), second.flatten(axis, axis + 1)
+
+
+def from_opposites(first: Tensor, second: Tensor, axis: int) -> Tensor:
+    """The channels along ``axis`` of which :func:`opposites` makes ``first`` and ``second``."""
+    pairs = [half.unflatten(axis, (-1, 8)) for half in (first, second)]
+    return torch.stack(pairs, axis + 1).flatten(axis, axis + 2)
+
+
+def halves(kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """What a kernel that keeps opposites does to their sums, and what it does to their differences.
+
+    Args:
+        kernel: (K, C, h, w), see :func:`keeps_opposites`.
+
+    Returns:
+        Two of (K / 2, C / 2, h, w).
+    """
+    (same, other), (other_back, same_back) = (opposites(rows, 1) for rows in opposites(kernel, 0))
+    alike, unlike = (same + same_back) / 2, (other + other_back) / 2
+    return alike + unlike, alike - unlike
+
+
 def keeps_opposites(kernel: Tensor) -> bool:
     """Whether a kernel (K, C, h, w) between groups of 16 treats negatives alike, but for a training's roundings."""
     if any(channels % GROUP_SIZES["turns-and-negatives"] for channels in kernel.shape[:2]):
