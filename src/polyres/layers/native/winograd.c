@@ -134,51 +134,56 @@ INLINE void pixels_at(
         }
 }
 
-/* A vector of the `channels` at a pixel; of opposed ones, of their sums, followed by their differences. */
-INLINE vec load_chunk(const float *pixel, long channel, long channels, const int opposed) {
-    if (!opposed) return load_some(pixel + channel, channels - channel);
+/* One tile at the points, a vector of channels at a time or two that hold opposites: to[point * apart + channel].
+ * pixels: `side` x `side`, those that a tile looks at (REACH) or those of a gradient of the output (TILE). */
+INLINE void to_points_as(
+    const float *const *pixels, long channels, float *to, long apart, const int side, const int opposed
+) {
     const long half = channels / 2;
-    const float *at = pixel + 2 * (channel < half ? channel : channel - half);
-    const vec some = load_opposed(at), others = load_opposed(at + 8);
-    return channel < half ? some + others : some - others;
+    for (long channel = 0; channel < channels; channel += opposed ? 2 * LANES : LANES) {
+        vec values[2][POINTS];
+        UNROLLED for (int x = 0; x < side; x++) {
+            vec columns[2][REACH], made[REACH];
+            UNROLLED for (int y = 0; y < side; y++) {
+                const float *from = pixels[y * side + x] + channel;
+                if (opposed) {
+                    const vec some = load_opposed(from), others = load_opposed(from + 8);
+                    columns[0][y] = some + others, columns[1][y] = some - others;
+                } else columns[0][y] = load_some(from, channels - channel);
+            }
+            UNROLLED for (int part = 0; part <= opposed; part++) {
+                if (side == REACH) to_points(columns[part], made);
+                else gradient_to_points(columns[part], made);
+                UNROLLED for (int y = 0; y < REACH; y++) values[part][y * side + x] = made[y];
+            }
+        }
+        UNROLLED for (int part = 0; part <= opposed; part++) {
+            float *first = to + (opposed ? part * half + channel / 2 : channel);
+            UNROLLED for (int y = 0; y < REACH; y++) {
+                vec made[REACH];
+                if (side == REACH) to_points(values[part] + y * side, made);
+                else gradient_to_points(values[part] + y * side, made);
+                UNROLLED for (int x = 0; x < REACH; x++) store(first + (y * REACH + x) * apart, made[x]);
+            }
+        }
+    }
 }
 
-/* The vectors of one tile at the points, for each chunk of channels: to[point * apart + channel]. */
-INLINE void tile_to_points_as(
-    const picture *what, long tile, const float *nothing, float *to, long apart, const int opposed
-) {
+/* A tile of the input. */
+static void tile_to_points(const picture *what, long tile, const float *nothing, float *to, long apart) {
     const place at = place_of(what, tile);
     const float *pixels[POINTS];
     pixels_at(
         pixels, what->in + at.image * what->height * what->width * what->channels, nothing, at.row - what->padding,
         at.column - what->padding, what->height, what->width, what->channels, REACH
     );
-    for (long channel = 0; channel < what->channels; channel += LANES) {
-        vec values[POINTS];
-        UNROLLED for (int x = 0; x < REACH; x++) {
-            vec column[REACH], made[REACH];
-            UNROLLED for (int y = 0; y < REACH; y++)
-                column[y] = load_chunk(pixels[y * REACH + x], channel, what->channels, opposed);
-            to_points(column, made);
-            UNROLLED for (int y = 0; y < REACH; y++) values[y * REACH + x] = made[y];
-        }
-        UNROLLED for (int y = 0; y < REACH; y++) {
-            vec made[REACH];
-            to_points(values + y * REACH, made);
-            UNROLLED for (int x = 0; x < REACH; x++) store(to + (y * REACH + x) * apart + channel, made[x]);
-        }
-    }
+    if (what->opposed) to_points_as(pixels, what->channels, to, apart, REACH, 1);
+    else to_points_as(pixels, what->channels, to, apart, REACH, 0);
 }
 
-static void tile_to_points(const picture *what, long tile, const float *nothing, float *to, long apart) {
-    if (what->opposed) tile_to_points_as(what, tile, nothing, to, apart, 1);
-    else tile_to_points_as(what, tile, nothing, to, apart, 0);
-}
-
-/* The same for a gradient of the output, (images, out_height, out_width, kernels), of any number of kernels. */
-INLINE void gradient_tile_to_points_as(
-    const picture *what, const float *gradient, long kernels, long tile, const float *nothing, float *to, long apart,
-    const int opposed
+/* A tile of a gradient of the output, (images, out_height, out_width, kernels), of any number of kernels. */
+static void gradient_tile_to_points(
+    const picture *what, const float *gradient, long kernels, long tile, const float *nothing, float *to, long apart
 ) {
     const place at = place_of(what, tile);
     const float *pixels[TILE * TILE];
@@ -186,28 +191,8 @@ INLINE void gradient_tile_to_points_as(
         pixels, gradient + at.image * what->out_height * what->out_width * kernels, nothing, at.row, at.column,
         what->out_height, what->out_width, kernels, TILE
     );
-    for (long kernel = 0; kernel < kernels; kernel += LANES) {
-        vec values[REACH * TILE];
-        UNROLLED for (int x = 0; x < TILE; x++) {
-            vec column[TILE], made[REACH];
-            UNROLLED for (int y = 0; y < TILE; y++)
-                column[y] = load_chunk(pixels[y * TILE + x], kernel, kernels, opposed);
-            gradient_to_points(column, made);
-            UNROLLED for (int y = 0; y < REACH; y++) values[y * TILE + x] = made[y];
-        }
-        UNROLLED for (int y = 0; y < REACH; y++) {
-            vec made[REACH];
-            gradient_to_points(values + y * TILE, made);
-            UNROLLED for (int x = 0; x < REACH; x++) store(to + (y * REACH + x) * apart + kernel, made[x]);
-        }
-    }
-}
-
-static void gradient_tile_to_points(
-    const picture *what, const float *gradient, long kernels, long tile, const float *nothing, float *to, long apart
-) {
-    if (what->opposed) gradient_tile_to_points_as(what, gradient, kernels, tile, nothing, to, apart, 1);
-    else gradient_tile_to_points_as(what, gradient, kernels, tile, nothing, to, apart, 0);
+    if (what->opposed) to_points_as(pixels, kernels, to, apart, TILE, 1);
+    else to_points_as(pixels, kernels, to, apart, TILE, 0);
 }
 
 /* `count` rows of a product: out[row][block] = sum over channels of in[row][channel] * weights[channel][block]. */
@@ -360,13 +345,21 @@ INLINE void tile_from_points(const float *from, long apart, vec *made) {
     UNROLLED for (int y = 0; y < TILE; y++) from_points(values + y * REACH, made + y * TILE);
 }
 
+/* PReLU, of which ReLU and none take less: their slopes are known when this is compiled. NaN stays NaN. */
+INLINE vec activated(vec value, const float slope) {
+    if (slope == 1) return value;
+    if (slope == 0) return (vec)(~(mask)(value < 0) & (mask)value);
+    return rectified(value, (vec){0} + slope);
+}
+
 /* One tile of the output; of opposed channels, some and their opposites at a time. */
-INLINE void finish_tile_as(const forward *job, long tile, const float *from, long apart, const int opposed) {
+INLINE void finish_tile_as(
+    const forward *job, long tile, const float *from, long apart, const float slope, const int opposed
+) {
     const picture *what = &job->what;
     const place at = place_of(what, tile);
     const long first = ((at.image * what->out_height + at.row) * what->out_width + at.column) * job->kernels;
     const long rows = what->out_height - at.row, columns = what->out_width - at.column;
-    const vec slope = (vec){0} + job->slope;
     for (long kernel = 0; kernel < job->kernels; kernel += opposed ? 2 * LANES : LANES) {
         const long lanes = job->kernels - kernel;
         vec made[2][TILE * TILE], bias[2];
@@ -383,12 +376,12 @@ INLINE void finish_tile_as(const forward *job, long tile, const float *from, lon
                 const vec value = made[0][y * TILE + x];
                 if (opposed) {
                     const vec difference = made[1][y * TILE + x];
-                    vec some = rectified(value + difference + bias[0], slope);
-                    vec others = rectified(value - difference + bias[1], slope);
+                    vec some = activated(value + difference + bias[0], slope);
+                    vec others = activated(value - difference + bias[1], slope);
                     if (job->add) some += load_opposed(job->add + pixel), others += load_opposed(job->add + pixel + 8);
                     store_opposed(job->out + pixel, some), store_opposed(job->out + pixel + 8, others);
                 } else {
-                    vec whole = rectified(value + bias[0], slope);
+                    vec whole = activated(value + bias[0], slope);
                     if (job->add) whole += load_some(job->add + pixel, lanes);
                     store_some(job->out + pixel, whole, lanes);
                 }
@@ -398,8 +391,10 @@ INLINE void finish_tile_as(const forward *job, long tile, const float *from, lon
 }
 
 static void finish_tile(const forward *job, long tile, const float *from, long apart) {
-    if (job->what.opposed) finish_tile_as(job, tile, from, apart, 1);
-    else finish_tile_as(job, tile, from, apart, 0);
+    if (!job->what.opposed) finish_tile_as(job, tile, from, apart, job->slope, 0);
+    else if (job->slope == 0) finish_tile_as(job, tile, from, apart, 0, 1);
+    else if (job->slope == 1) finish_tile_as(job, tile, from, apart, 1, 1);
+    else finish_tile_as(job, tile, from, apart, job->slope, 1);
 }
 
 static int forward_item(const void *argument, long item) {
