@@ -15,6 +15,7 @@ from torch import Tensor
 from training_runs import MODEL, config, save_pictures
 
 import polyres
+from polyres.deploy import accelerate
 from polyres.encoders import ENCODERS, Encoder
 from polyres.errors import ConfigError
 from polyres.layers import recalibrate
@@ -175,10 +176,12 @@ def test_halved_it_computes_the_same_with_half_of_the_products(name: str, option
     encoder = encoder_of_opposites(name, **options)
     before = copy.deepcopy(encoder.state_dict())
     halved = encoder.halved()
-    assert halved is not None
     image = torch.rand(2, 3, 13, 9)
     features = encoder(image)
     torch.testing.assert_close(halved(image), features, rtol=1e-5, atol=1e-5 * float(features.abs().max()))
+    whole = halved.whole()
+    torch.testing.assert_close(whole(image), features, rtol=1e-5, atol=1e-5 * float(features.abs().max()))
+    assert sum(p.numel() for p in whole.parameters()) == sum(p.numel() for p in encoder.parameters())
     assert torch.equal(encoder(image), features)
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     kernels = [sum(p.numel() for p in e.body.parameters() if p.dim() == 4) for e in (encoder, halved)]
@@ -188,13 +191,32 @@ def test_halved_it_computes_the_same_with_half_of_the_products(name: str, option
 def test_only_what_treats_negatives_alike_is_halved() -> None:
     encoder = encoder_of_opposites("edsr-baseline", centre=0.5)
     encoder.body[1].conv2.bias[3] += 0.01
-    assert encoder.halved() is None
+    assert encoder.halved() is encoder
     encoder = encoder_of_opposites("edsr-baseline", centre=0.5)
     encoder.body[1].conv1.weight[3, 4, 1, 0] += 0.01
-    assert encoder.halved() is None
-    assert ENCODERS.make("edsr-baseline", channels=32, blocks=0).halved() is None
-    assert network("turns").encoder.halved() is None
-    assert ENCODERS.make("rdn").halved() is None
+    others = (
+        ENCODERS.make("edsr-baseline", channels=32, blocks=0),
+        network("turns").encoder,
+        ENCODERS.make("rdn"),
+    )
+    for other in (encoder, *others):
+        assert other.halved() is other.whole() is other
+
+
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_fusing_leaves_out_what_opposites_make_twice(symmetry: Symmetry) -> None:
+    model = network(symmetry)
+    fused = polyres.fuse(model, 2)
+    whole = fused.whole()
+    counts = [sum(p.numel() for p in one.encoder.body.parameters() if p.dim() == 4) for one in (fused, whole)]
+    assert counts[1] == 4 * 16 * 16 * 9
+    assert counts[0] == (counts[1] // 2 if symmetry == "turns-and-negatives" else counts[1])
+    assert (whole is fused) == (symmetry == "turns")
+    image = torch.rand(1, 3, 9, 14)
+    with torch.no_grad():
+        expected = model(image, 2)
+        for form in (fused, whole, accelerate(fused)):
+            torch.testing.assert_close(form(image), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [2, "5/2"])

@@ -29,6 +29,13 @@ class FusedModel(nn.Module):
         self.context = total_context(encoder, upsampler.context)
         self.multiple_of = encoder.multiple_of
 
+    def whole(self) -> FusedModel:
+        """A model that computes the same with all products of its encoder, as processors with matrix units prefer."""
+        encoder = self.encoder.whole()
+        if encoder is self.encoder:
+            return self
+        return FusedModel(encoder, self.upsampler, self.mean, self.value_range).eval()
+
     def forward(self, image: Tensor) -> Tensor:
         """(N, C, H, W) in [0, 1] to (N, C, round(H * scale), round(W * scale)), not clamped."""
         rows, columns = self.scale.output_size(*image.shape[-2:])
@@ -40,9 +47,11 @@ class FusedModel(nn.Module):
 def fuse(model: SRModel, scale: ScaleLike) -> FusedModel:
     """A new plain module that equals ``model`` in eval mode at ``scale``; ``model`` is left as it is.
 
+    Of an encoder that treats negatives alike half of the weights are left (:meth:`Encoder.halved`).
+
     Raises:
         ScaleError: a scale that the model's upsampler cannot make.
     """
     upsampler = model.upsampler.at(scale)
-    fused = FusedModel(fold(model.encoder), upsampler, model.mean, model.value_range)
+    fused = FusedModel(fold(model.encoder).halved(), upsampler, model.mean, model.value_range)
     return fused.eval().requires_grad_(False)

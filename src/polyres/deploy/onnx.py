@@ -35,8 +35,6 @@ _KEYS = ("scale", "context", "multiple_of", "minimum_size")
 def export_onnx(fused: FusedModel, path: str | Path, extra: Mapping[str, str] | None = None) -> float:
     """Write ``fused`` as an ONNX file that takes pictures of any size, in batches of any size.
 
-    A network that treats negatives alike is written with half of its multiplications (:meth:`Encoder.halved`).
-
     The input ``image`` is (N, C, H, W) float32 in [0, 1]; the output ``enlarged`` is that times the scale, not
     clamped. The file also says the scale and what tiles need to know (``metadata_props``).
 
@@ -54,7 +52,7 @@ def export_onnx(fused: FusedModel, path: str | Path, extra: Mapping[str, str] | 
     """
     path = Path(path)
     channels = _channels(fused)
-    content = _serialised(_halved(fused), channels, {**_metadata(fused), **(extra or {})}, path)
+    content = _serialised(fused, channels, {**_metadata(fused), **(extra or {})}, path)
     difference = _difference(fused, channels, content, path)
     with replacing(path) as stream:
         stream.write(content)
@@ -127,14 +125,6 @@ def _scale(text: str) -> Scale:
     """The scale that a file says: one factor for rows, one for columns."""
     rows, columns = text.split(",")
     return Scale.of((rows, columns))
-
-
-def _halved(fused: FusedModel) -> FusedModel:
-    """``fused`` as it takes fewest multiplications: with half of the products in its encoder, or itself."""
-    encoder = fused.encoder.halved()
-    if encoder is None:
-        return fused
-    return FusedModel(encoder, fused.upsampler, fused.mean, fused.value_range).eval()
 
 
 def _channels(fused: FusedModel) -> int:

@@ -36,10 +36,14 @@ class Encoder(nn.Module, ABC):
     def forward(self, image: Tensor) -> Tensor:
         """Features (N, ``out_channels``, H, W) of ``image`` (N, ``in_channels``, H, W)."""
 
-    def halved(self) -> Encoder | None:
-        """An encoder in eval mode that computes the same with half of the products; None where there is no such.
+    def halved(self) -> Encoder:
+        """An encoder for inference that computes the same with fewer weights and products; itself if there is none.
 
-        There is one if features of a negative are those of the picture in exchanged channels. It shares weights with
-        this one and is for inference by engines that do not leave out products by themselves.
+        There is one if features of a negative are those of the picture in exchanged channels: half of the products are
+        left out, and half of the weights. It may share others with this one.
         """
-        return None
+        return self
+
+    def whole(self) -> Encoder:
+        """The encoder that :meth:`halved` made this one of, for what leaves out products by itself; or itself."""
+        return self

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
 from polyres.layers.blocks import ZeroSumConv2d, conv3x3
-from polyres.layers.equivariance import from_opposites, halves, keeps_opposites, opposites
+from polyres.layers.equivariance import (
+    from_halves,
+    from_opposites,
+    halves,
+    keeps_opposites,
+    opposites,
+)
 from polyres.layers.native import convolve
 
 
@@ -51,7 +57,7 @@ class HalvedBlocks(nn.Module):
     """Residual blocks whose kernels treat negatives alike, with half of their weights and multiplications.
 
     Of such features, sums of opposites depend on sums alone and differences on differences, but for the ReLU between
-    the convolutions. A CPU's native kernels leave the rest out by themselves; other engines need it in the graph.
+    the convolutions. A CPU's native kernels leave the rest out by themselves and are faster with whole blocks.
 
     Args:
         blocks: which keep opposites; left as they are.
@@ -60,6 +66,10 @@ class HalvedBlocks(nn.Module):
     def __init__(self, blocks: Iterable[ResidualBlock]) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(_HalvedBlock(block) for block in blocks)
+
+    def whole(self) -> nn.Sequential:
+        """The blocks that these were made of, but for rounding."""
+        return nn.Sequential(*(block.whole() for block in self.blocks if isinstance(block, _HalvedBlock)))
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
@@ -76,6 +86,12 @@ class _HalvedBlock(nn.Module):
         # Opposites are half of the sum of their sum and their difference.
         self.sums1, self.differences1 = _halved(block.conv1, 0.5)
         self.sums2, self.differences2 = _halved(block.conv2, block.residual_scale)
+
+    def whole(self) -> ResidualBlock:
+        block = ResidualBlock(1, bias=self.sums1.bias is not None)
+        block.conv1 = _whole(self.sums1, self.differences1, 0.5)
+        block.conv2 = _whole(self.sums2, self.differences2, 1)
+        return block
 
     def forward(self, sums: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
         inner_sums, inner_differences = self.sums1(sums), self.differences1(differences)
@@ -94,6 +110,17 @@ def _halved(conv: nn.Conv2d, factor: float) -> tuple[nn.Conv2d, nn.Conv2d]:
         first, second = opposites(conv.bias.detach() * factor, 0)
         made[0].bias = nn.Parameter(first + second, requires_grad=False)
     return made[0], made[1]
+
+
+def _whole(sums: nn.Conv2d, differences: nn.Conv2d, factor: float) -> nn.Conv2d:
+    """The convolution of which :func:`_halved` made these by ``factor``."""
+    weight = from_halves(sums.weight / factor, differences.weight / factor)
+    conv = conv3x3(weight.shape[1], weight.shape[0], bias=sums.bias is not None).to(weight)
+    conv.weight = nn.Parameter(weight, requires_grad=False)
+    if sums.bias is not None:
+        bias = sums.bias / (2 * factor)
+        conv.bias = nn.Parameter(from_opposites(bias, bias, 0), requires_grad=False)
+    return conv
 
 
 class EDSR(Encoder):
@@ -139,7 +166,7 @@ class EDSR(Encoder):
         self.head = (
             conv3x3(in_channels, channels) if bias else ZeroSumConv2d(in_channels, channels, bias=False)
         )
-        self.body = nn.Sequential(
+        self.body: nn.Sequential | HalvedBlocks = nn.Sequential(
             *(ResidualBlock(channels, residual_scale, expansion, bias) for _ in range(blocks))
         )
         self.tail = conv3x3(channels, channels, bias=bias)
@@ -150,20 +177,28 @@ class EDSR(Encoder):
         Returns:
             The names of those blocks' weights.
         """
-        new = list(self.body.named_children())[len(shallower.body) :]
+        new = list(self.body.named_children())[len(list(shallower.body.children())) :]
         for _, block in new:
             for parameter in block.get_submodule("conv2").parameters():
                 nn.init.zeros_(parameter)
         return {f"body.{name}.{key}" for name, block in new for key in block.state_dict()}
 
-    def halved(self) -> EDSR | None:
-        """See :meth:`Encoder.halved`; takes runs with ``equivariant: turns-and-negatives``."""
-        blocks = [block for block in self.body if isinstance(block, ResidualBlock)]
+    def halved(self) -> EDSR:
+        """See :meth:`Encoder.halved`; for what was trained with ``equivariant: turns-and-negatives``."""
+        blocks = [block for block in self.body.children() if isinstance(block, ResidualBlock)]
         convs = [conv for block in blocks for conv in (block.conv1, block.conv2)]
-        if not convs or len(blocks) < len(self.body) or not all(map(_keeps_opposites, convs)):
-            return None
+        if not convs or not all(map(_keeps_opposites, convs)):
+            return self
+        return self._with_body(HalvedBlocks(blocks))
+
+    def whole(self) -> EDSR:
+        """See :meth:`Encoder.whole`."""
+        return self._with_body(self.body.whole()) if isinstance(self.body, HalvedBlocks) else self
+
+    def _with_body(self, body: nn.Sequential | HalvedBlocks) -> EDSR:
+        """A copy with other blocks, whose head and tail are this one's."""
         made = copy.copy(self)
-        made._modules = {**self._modules, "body": HalvedBlocks(blocks)}
+        made._modules = {**self._modules, "body": body}
         return made
 
     def forward(self, image: Tensor) -> Tensor:

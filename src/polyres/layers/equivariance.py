@@ -173,6 +173,12 @@ def halves(kernel: Tensor) -> tuple[Tensor, Tensor]:
     return alike + unlike, alike - unlike
 
 
+def from_halves(sums: Tensor, differences: Tensor) -> Tensor:
+    """The kernel of which :func:`halves` makes ``sums`` and ``differences``."""
+    alike, unlike = (sums + differences) / 2, (sums - differences) / 2
+    return from_opposites(from_opposites(alike, unlike, 1), from_opposites(unlike, alike, 1), 0)
+
+
 def keeps_opposites(kernel: Tensor) -> bool:
     """Whether a kernel (K, C, h, w) between groups of 16 treats negatives alike, but for a training's roundings."""
     if any(channels % GROUP_SIZES["turns-and-negatives"] for channels in kernel.shape[:2]):

@@ -86,7 +86,7 @@ class TorchEngine(Engine):
         if dtype not in (torch.float32, torch.bfloat16, torch.float16):
             raise UsageError(f"dtype must be float32, bfloat16 or float16; got {dtype}")
         native = native and device.type == "cpu"
-        form = accelerate(fused) if native else fused
+        form = accelerate(fused) if native else fused if device.type == "cpu" else fused.whole()
         super().__init__(form, device, dtype)
         self._acceleration = describe_acceleration(fused, form, dtype) if native else ""
         self.module = channels_last(form.to(device))
