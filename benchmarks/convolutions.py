@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from polyres.deploy.cost import take_turns
 from polyres.deploy.devices import describe
 from polyres.files import replacing
+from polyres.layers.equivariance import exchanged
 from polyres.layers.native import Kernels, kernels, why_none
 
 #: Images, channels in and out, height and width.
@@ -30,6 +32,9 @@ SHAPES = (
     (5, 64, 64, 66, 66),
     (16, 64, 27, 48, 48),
 )
+
+#: Those that are measured with kernels that keep opposites too.
+OPPOSED = ((1, 64, 64, 180, 320), (4, 64, 64, 66, 66), (4, 128, 128, 66, 66))
 
 
 def main() -> None:
@@ -44,7 +49,9 @@ def main() -> None:
         raise SystemExit(f"needs native kernels: {why_none()}")
     with torch.inference_mode():
         table = "\n".join(row(compiled, *shape, arguments.rounds) for shape in SHAPES)
-    page = PAGE.format(table=table, rounds=arguments.rounds, machine=describe(torch.device("cpu")))
+        opposed = "\n".join(opposed_row(compiled, *shape, arguments.rounds) for shape in OPPOSED)
+    machine = describe(torch.device("cpu"))
+    page = PAGE.format(table=table, opposed=opposed, rounds=arguments.rounds, machine=machine)
     with replacing(arguments.report) as stream:
         stream.write(page.encode())
     print(page)
@@ -90,6 +97,30 @@ def row(
     return f"| {images}×{channels}×{height}×{width} to {count} | {' | '.join(cells)} |"
 
 
+def opposed_row(
+    kernels: Kernels, images: int, channels: int, count: int, height: int, width: int, rounds: int
+) -> str:
+    """One shape: times with opposites by times without, forward and of both gradients."""
+    torch.manual_seed(0)
+    layout = torch.channels_last
+    features = torch.randn(images, channels, height, width).contiguous(memory_format=layout)
+    gradient = torch.randn(images, count, height, width).contiguous(memory_format=layout)
+    weight = torch.randn(count, channels, 3, 3)
+    weight += exchanged(weight, [0, 1])
+    turned = weight.transpose(0, 1).flip(2, 3)
+    passes: list[Callable[[bool], Tensor]] = [
+        lambda opposed: kernels.winograd(features, weight, opposed=opposed),
+        lambda opposed: kernels.winograd(gradient, turned, opposed=opposed),
+        lambda opposed: kernels.winograd_weight(features, gradient, opposed=opposed),
+    ]
+    cells = []
+    for one in passes:
+        seconds = take_turns({"with": partial(one, True), "without": partial(one, False)}, rounds, 3)
+        ratio = statistics.median(a / b for a, b in zip(seconds["with"], seconds["without"], strict=True))
+        cells.append(f"{ratio:.2f}")
+    return f"| {images}×{channels}×{height}×{width} to {count} | {' | '.join(cells)} |"
+
+
 def cell(ours: Callable[[], Tensor], theirs: Callable[[], Tensor], exact: Tensor, rounds: int) -> str:
     seconds = take_turns({"ours": ours, "theirs": theirs}, rounds, 3)
     ratio = statistics.median(a / b for a, b in zip(seconds["ours"], seconds["theirs"], strict=True))
@@ -123,6 +154,12 @@ the result's standard deviation.
 | shape | forward | ratio | error | features' gradient | ratio | error | weight's gradient | ratio | error |
 |---|---|---|---|---|---|---|---|---|---|
 {table}
+
+Kernels that treat a picture's negative alike ([equivariance](equivariance.md#opposites)) take half of the products:
+
+| shape | forward, by that of other kernels | features' gradient | weight's gradient |
+|---|---|---|---|
+{opposed}
 
 The points are 0, ±√½, ±√2 and infinity; with whole numbers (0, ±1, ±2) errors were three to five times as large.
 How an output is rounded depends on all that its block of 4×4 looks at. So that tiles of a picture still equal the
