@@ -23,7 +23,7 @@ from polyres.encoders import ENCODERS
 from polyres.errors import CheckpointError, ConfigError
 from polyres.layers import native
 from polyres.layers.equivariance import exchanged
-from polyres.layers.native import Kernels, binding, compiling, convolve, fast_convolutions, team
+from polyres.layers.native import Kernels, binding, compiling, convolve, fast_convolutions, residual, team
 from polyres.layers.native.team import torchs_team
 from polyres.training import run
 from polyres.training.start import initial_model
@@ -351,6 +351,51 @@ def test_activations_and_sums_are_fused_into_convolutions(
     torch.testing.assert_close(ours, conv.weight.grad, rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.parametrize("opposed", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_residual_blocks_are_torchs(opposed: bool, bias: bool, kernels: Kernels) -> None:
+    """Forward and every gradient, in two convolutions forward and two back."""
+    convs = [nn.Conv2d(64, 64, 3, padding=1, bias=bias) for _ in range(2)]
+    for conv in convs:
+        nn.init.normal_(conv.weight, std=0.05)
+        if opposed:
+            conv.weight.data = with_opposites(conv.weight.data)
+    named = [conv.weight for conv in convs] if opposed else []
+    results: list[list[Tensor]] = []
+    for fast in (True, False):
+        image = random(2, 64, 11, 14).requires_grad_()
+        parameters = [p for conv in convs for p in conv.parameters()]
+        with fast_convolutions(fast, named):
+            made = residual(*convs, image)
+        assert ("_Residual" in str(made.grad_fn)) == fast
+        gradients = torch.autograd.grad((made * random(*made.shape, seed=1)).sum(), [image, *parameters])
+        if opposed:
+            gradients = tuple(with_opposites(g) if g.dim() == 4 and len(g) == 64 else g for g in gradients)
+        results.append([made.detach(), *gradients])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
+
+
+def test_residual_blocks_of_other_kinds_are_left_to_their_convolutions(counted: list[int]) -> None:
+    called: list[int] = []
+    for first, second in (
+        (nn.Conv2d(16, 24, 3, padding=1), nn.Conv2d(24, 16, 1)),
+        (nn.Conv2d(16, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)),
+        (
+            nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"),
+            nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"),
+        ),
+    ):
+        second.register_forward_hook(lambda *_: called.append(1))
+        features = random(1, 16, 12, 13)
+        expected = features + second(torch.relu(first(features)))
+        with fast_convolutions():
+            made = residual(first, second, features)
+        assert "_Residual" not in str(made.grad_fn)
+        torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
+    assert len(called) == 6
+
+
 @pytest.mark.parametrize("name", ["edsr-baseline", "edsr", "rcan"])
 def test_encoders_compute_the_same(name: str, counted: list[int]) -> None:
     torch.manual_seed(0)
@@ -512,9 +557,9 @@ def test_models_that_treat_negatives_alike_run_by_opposites(
         asked[bool(options.get("opposed", len(rest) > 6 and rest[6]))] += 1
         return plain(self, *rest, **options)
 
-    def note_weight(self: Kernels, *rest: Any) -> Tensor:
-        asked[rest[3]] += 1
-        return plain_weight(self, *rest)
+    def note_weight(self: Kernels, *rest: Any, **options: Any) -> Tensor:
+        asked[bool(options.get("opposed", len(rest) > 3 and rest[3]))] += 1
+        return plain_weight(self, *rest, **options)
 
     monkeypatch.setattr(Kernels, "winograd", note)
     monkeypatch.setattr(Kernels, "winograd_weight", note_weight)

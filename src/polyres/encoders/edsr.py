@@ -17,7 +17,7 @@ from polyres.layers.equivariance import (
     keeps_opposites,
     opposites,
 )
-from polyres.layers.native import convolve
+from polyres.layers.native import convolve, residual
 
 
 def _keeps_opposites(conv: nn.Conv2d) -> bool:
@@ -47,9 +47,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The block's output."""
-        hidden = convolve(self.conv1, features, slope=0)
         if self.residual_scale == 1:
-            return convolve(self.conv2, hidden, add=features)
+            return residual(self.conv1, self.conv2, features)
+        hidden = convolve(self.conv1, features, slope=0)
         return convolve(self.conv2, hidden).mul_(self.residual_scale).add_(features)
 
 

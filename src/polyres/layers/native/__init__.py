@@ -2,7 +2,14 @@
 
 from polyres.layers.native.binding import Kernels, kernels, why_none
 from polyres.layers.native.packing import MOST_PAIRS, Branch, Chain, Dense, bias_of
-from polyres.layers.native.winograd import BLOCK, convolve, count_fast, fast_convolutions, opposed_weights
+from polyres.layers.native.winograd import (
+    BLOCK,
+    convolve,
+    count_fast,
+    fast_convolutions,
+    opposed_weights,
+    residual,
+)
 
 __all__ = [
     "BLOCK",
@@ -17,5 +24,6 @@ __all__ = [
     "fast_convolutions",
     "kernels",
     "opposed_weights",
+    "residual",
     "why_none",
 ]

@@ -29,7 +29,7 @@ _SIGNATURES = {
     "polyres_convolution": [_POINTER] * 4 + [_LONG] * 3 + [_INT, _INT],
     "polyres_end_of_block": [_POINTER] * 2 + [_INT] + [_POINTER] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
     "polyres_add_block": [_POINTER] * 5 + [_LONG] * 3 + [_INT, _INT],
-    "polyres_winograd": [_POINTER] * 5 + [_LONG] * 6 + [_FLOAT, _INT, _INT],
+    "polyres_winograd": [_POINTER] * 6 + [_LONG] * 6 + [_FLOAT, _INT, _INT],
     "polyres_winograd_weight": [_POINTER] * 3 + [_LONG] * 6 + [_INT, _INT],
 }
 
@@ -178,6 +178,7 @@ class Kernels:
         slope: float = 1.0,
         add: Tensor | None = None,
         opposed: bool = False,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """``leaky(conv2d(features, weight, bias)) [+ add]`` by minimal filtering, of features that are not blocked.
 
@@ -190,6 +191,7 @@ class Kernels:
             add: like the result, or None.
             opposed: the weight keeps opposites (:func:`polyres.layers.equivariance.keeps_opposites`), which takes half
                 of the products; what of it does not is left out. For multiples of 64 channels.
+            mask: like the result, or None: where it is not positive, the convolution counts as zero.
 
         Returns:
             (N, K, H + 2 * padding - 2, W + 2 * padding - 2), channels_last.
@@ -199,10 +201,13 @@ class Kernels:
         out = self.empty(*shape, memory_format=torch.channels_last)
         last, weight = features.contiguous(memory_format=torch.channels_last), weight.contiguous()
         bias = None if bias is None else bias.contiguous()
-        add = None if add is None else add.contiguous(memory_format=torch.channels_last)
+        add, mask = (
+            None if t is None else t.contiguous(memory_format=torch.channels_last) for t in (add, mask)
+        )
         status = self._library.polyres_winograd(
             last.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr(),
-            None if add is None else add.data_ptr(), out.data_ptr(), images, height, width, channels, count, padding,
+            None if mask is None else mask.data_ptr(), None if add is None else add.data_ptr(), out.data_ptr(),
+            images, height, width, channels, count, padding,
             slope, opposed, torch.get_num_threads(),
         )  # fmt: skip
         _check(status)

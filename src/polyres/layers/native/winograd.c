@@ -327,7 +327,8 @@ INLINE int may_be_opposed(long kernels, long channels) {
 
 typedef struct {
     picture what;
-    const float *weights, *bias, *nothing, *add; /* bias: (rounded kernels); add: as out, or NULL */
+    const float *weights, *bias, *nothing; /* bias: (rounded kernels) */
+    const float *mask, *add;               /* as out, or NULL */
     float *out;
     long kernels, batch, batches;
     float slope;
@@ -351,6 +352,9 @@ INLINE vec activated(vec value, const float slope) {
     if (slope == 0) return (vec)(~(mask)(value < 0) & (mask)value);
     return rectified(value, (vec){0} + slope);
 }
+
+/* `value` where `mask` is positive, zero elsewhere. */
+INLINE vec masked(vec value, vec mask_of_it) { return (vec)((mask_of_it > 0) & (mask)value); }
 
 /* One tile of the output; of opposed channels, some and their opposites at a time. */
 INLINE void finish_tile_as(
@@ -378,10 +382,15 @@ INLINE void finish_tile_as(
                     const vec difference = made[1][y * TILE + x];
                     vec some = activated(value + difference + bias[0], slope);
                     vec others = activated(value - difference + bias[1], slope);
+                    if (job->mask) {
+                        some = masked(some, load_opposed(job->mask + pixel));
+                        others = masked(others, load_opposed(job->mask + pixel + 8));
+                    }
                     if (job->add) some += load_opposed(job->add + pixel), others += load_opposed(job->add + pixel + 8);
                     store_opposed(job->out + pixel, some), store_opposed(job->out + pixel + 8, others);
                 } else {
                     vec whole = activated(value + bias[0], slope);
+                    if (job->mask) whole = masked(whole, load_some(job->mask + pixel, lanes));
                     if (job->add) whole += load_some(job->add + pixel, lanes);
                     store_some(job->out + pixel, whole, lanes);
                 }
@@ -427,14 +436,15 @@ static int forward_item(const void *argument, long item) {
     return 0;
 }
 
-/* out = leaky(convolution + bias) [+ add].
- * in: (images, height, width, channels); weight: (kernels, channels, 3, 3); bias: (kernels) or NULL; add: like out,
- * (images, height + 2 padding - 2, width + 2 padding - 2, kernels), or NULL.
+/* out = leaky(convolution + bias) [where mask > 0, else 0] [+ add].
+ * in: (images, height, width, channels); weight: (kernels, channels, 3, 3); bias: (kernels) or NULL; mask and add:
+ * like out, (images, height + 2 padding - 2, width + 2 padding - 2, kernels), or NULL.
  * opposed: whether the weight keeps opposites, to rounding, and is to be used so; it must have whole vectors of them.
  * Returns 0, -1 where memory ran out, or -2 where the picture is smaller than a kernel or opposites are not possible. */
 int polyres_winograd(
-    const float *in, const float *weight, const float *bias, const float *add, float *out, long images, long height,
-    long width, long channels, long kernels, long padding, float slope, int opposed, int threads
+    const float *in, const float *weight, const float *bias, const float *mask, const float *add, float *out,
+    long images, long height, long width, long channels, long kernels, long padding, float slope, int opposed,
+    int threads
 ) {
     forward job = {.what = picture_of(in, images, height, width, channels, padding, opposed)};
     if (job.what.out_height < 1 || job.what.out_width < 1) return -2;
@@ -450,7 +460,7 @@ int polyres_winograd(
     }
     kernels_to_points(weight, memory, kernels, depth);
     if (bias) memcpy(memory + size, bias, kernels * sizeof(float));
-    job.add = add, job.out = out, job.kernels = kernels, job.slope = slope;
+    job.mask = mask, job.add = add, job.out = out, job.kernels = kernels, job.slope = slope;
     job.batch = batch_of(rounded(channels, LANES) + wide, tiles_of(&job.what));
     const long all = (tiles_of(&job.what) + job.batch - 1) / job.batch;
     job.batches = threads == 1 ? 1 : all < 4L * threads ? all : 4L * threads;

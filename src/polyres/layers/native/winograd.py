@@ -110,6 +110,21 @@ class _FastConvolutions(TorchFunctionMode):
     def is_opposed(self, weight: Tensor) -> bool:
         return id(weight) in self._opposed
 
+    def residual(self, first: nn.Conv2d, second: nn.Conv2d, features: Tensor) -> Tensor | None:
+        """As the function of that name; None if that is torch's to compute."""
+        weights = first.weight, second.weight
+        for conv, size in ((first, features.shape[1]), (second, first.out_channels)):
+            margin = _margin(
+                features, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+            )
+            if margin != 1 or conv.padding_mode != "zeros" or conv.in_channels != size:
+                return None
+        opposed = tuple(map(self.is_opposed, weights))
+        made: Tensor = _Residual.apply(  # type: ignore[no-untyped-call]
+            self.kernels, opposed, features, weights[0], first.bias, weights[1], second.bias
+        )
+        return made
+
     def __enter__(self) -> _FastConvolutions:
         self._token = _current.set(self)
         return super().__enter__()  # type: ignore[no-untyped-call, no-any-return]
@@ -143,6 +158,22 @@ class _FastConvolutions(TorchFunctionMode):
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias)):
             return _Convolution.apply(self.kernels, input, weight, bias, margin, opposed)  # type: ignore[no-untyped-call, no-any-return]
         return self.kernels.winograd(input, weight, bias, margin, opposed=opposed)
+
+
+def residual(first: nn.Conv2d, second: nn.Conv2d, features: Tensor) -> Tensor:
+    """``features + second(relu(first(features)))``, in few passes over memory where :func:`fast_convolutions` does it.
+
+    Args:
+        first: called as a module, hooks included, where that is not so; as ``second`` is.
+        second: of as many channels out as there are features.
+        features: (N, C, H, W).
+    """
+    mode = _current.get()
+    if mode is not None and torch.is_grad_enabled():
+        made = mode.residual(first, second, features)
+        if made is not None:
+            return made
+    return convolve(second, convolve(first, features, slope=0), add=features)
 
 
 #: The innermost block of :func:`fast_convolutions` in this thread.
@@ -217,4 +248,43 @@ class _Convolution(torch.autograd.Function):
             gradient.sum((0, 2, 3)) if of_bias else None,
             None,
             None,
+        )
+
+
+class _Residual(torch.autograd.Function):
+    """A residual block in two convolutions forward and four back, ReLU and sums in passing."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        kernels: Kernels,
+        opposed: tuple[bool, bool],
+        features: Tensor,
+        weight1: Tensor,
+        bias1: Tensor | None,
+        weight2: Tensor,
+        bias2: Tensor | None,
+    ) -> Tensor:
+        hidden = kernels.winograd(features, weight1, bias1, slope=0, opposed=opposed[0])
+        ctx.save_for_backward(features, hidden, weight1, weight2)
+        ctx.kernels, ctx.opposed = kernels, opposed
+        return kernels.winograd(hidden, weight2, bias2, add=features, opposed=opposed[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        kernels, opposed = ctx.kernels, ctx.opposed
+        features, hidden, weight1, weight2 = ctx.saved_tensors
+        turned1, turned2 = (weight.transpose(0, 1).flip(2, 3) for weight in (weight1, weight2))
+        _, _, of_features, of_weight1, of_bias1, of_weight2, of_bias2 = ctx.needs_input_grad
+        # Where a ReLU gave zero, no gradient goes on.
+        inner = kernels.winograd(gradient, turned2, opposed=opposed[1], mask=hidden)
+        return (
+            None,
+            None,
+            kernels.winograd(inner, turned1, add=gradient, opposed=opposed[0]) if of_features else None,
+            kernels.winograd_weight(features, inner, opposed=opposed[0]) if of_weight1 else None,
+            inner.sum((0, 2, 3)) if of_bias1 else None,
+            kernels.winograd_weight(hidden, gradient, opposed=opposed[1]) if of_weight2 else None,
+            gradient.sum((0, 2, 3)) if of_bias2 else None,
         )
