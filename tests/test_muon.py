@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from polyres.errors import ConfigError
+from polyres.layers.equivariance import exchanged
+from polyres.training import muon
 from polyres.training.config import OptimiserConfig
 from polyres.training.muon import Muon, matrix_shape, orthogonalised
 from polyres.training.optimiser import make_optimiser, optimiser_class
@@ -73,6 +75,50 @@ def test_memory_format_changes_nothing() -> None:
         Muon([weight], lr=1e-2).step()
         results.append(weight.detach().contiguous())
     assert torch.equal(*results)
+
+
+def test_matrices_of_one_shape_move_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    shapes = [(32, 16, 3, 3), (32, 16, 3, 3), (64, 20), (32, 16, 3, 3), (5,), (1, 64, 20)]
+    start, gradients = (
+        [torch.randn(s) for s in shapes],
+        [torch.randn(s) * 10**i for i, s in enumerate(shapes)],
+    )
+
+    def moved(groups: list[list[int]]) -> list[torch.Tensor]:
+        weights = [torch.nn.Parameter(value.clone()) for value in start]
+        optimisers = [Muon([weights[i] for i in group], lr=1e-2) for group in groups]
+        for _ in range(3):
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight.grad = gradient.clone()
+            for optimiser in optimisers:
+                optimiser.step()
+        return [weight.detach() for weight in weights]
+
+    alone = moved([[i] for i in range(len(shapes))])
+    for together in (muon._TOGETHER, 32 * 16 * 9 * 2, 1):
+        monkeypatch.setattr(muon, "_TOGETHER", together)
+        for ours, theirs in zip(moved([list(range(len(shapes)))]), alone, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_kernels_that_keep_opposites_move_as_any_other() -> None:
+    torch.manual_seed(0)
+    start, gradients = (torch.randn(2, 32, 48, 3, 3) for _ in range(2))
+    results = []
+    for halve in (False, True):
+        weights = [torch.nn.Parameter(value + exchanged(value, [0, 1])) for value in start]
+        optimiser = Muon(weights, lr=1e-2)
+        if halve:
+            optimiser.halve(weights)
+        for _ in range(3):
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight.grad = gradient + exchanged(gradient, [0, 1])
+            optimiser.step()
+        results.append([weight.detach() for weight in weights])
+    for ours, theirs, before in zip(*results, start, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        assert (theirs - before - exchanged(before, [0, 1])).abs().max() > 1e-3
 
 
 def test_a_rare_direction_learns_as_fast_as_a_common_one() -> None:

@@ -22,6 +22,7 @@ from polyres.training.average import average_into, averaged_copy
 from polyres.training.config import RunConfig
 from polyres.training.denormals import without_denormals
 from polyres.training.guard import Fault, Guard, fault_in, fault_in_weights
+from polyres.training.muon import Muon
 from polyres.training.objective import Terms, make_losses, outputs, weighted_sum
 from polyres.training.optimiser import make_optimiser
 from polyres.training.processes import Processes
@@ -40,7 +41,10 @@ def begin(model: SRModel, config: RunConfig) -> TrainingState:
     if config.compile:
         model.encoder.compile()  # in place: the names of the weights stay
     adversary = None if config.gan is None else Adversary(config.gan, config.seed, config.device)
-    return TrainingState(model, averaged_copy(model), make_optimiser(model, config.optimiser), adversary)
+    optimiser = make_optimiser(model, config.optimiser)
+    if config.equivariant is not None and isinstance(optimiser, Muon):
+        optimiser.halve(opposites(model.encoder, config.equivariant))
+    return TrainingState(model, averaged_copy(model), optimiser, adversary)
 
 
 def train(

@@ -6,12 +6,14 @@ J. Liu et al., "Muon is scalable for LLM training", arXiv 2502.16982 (the factor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from polyres.layers.equivariance import from_halves, halves
 
 #: Matrices with fewer rows or columns than this have no directions worth balancing; Adam takes them.
 SMALLEST_SIDE = 16
@@ -19,6 +21,9 @@ SMALLEST_SIDE = 16
 #: Of the quintic that drives all singular values towards one, and how often it is applied.
 _COEFFICIENTS = 3.4445, -4.7750, 2.0315
 _ITERATIONS = 5
+
+#: Numbers of matrices that are balanced together at most: small ones take longer to begin with than to compute.
+_TOGETHER = 1 << 23
 
 #: Root mean square that Adam's steps usually have, as a part of the learning rate.
 _ADAM_SIZE = 0.2
@@ -49,6 +54,14 @@ class Muon(Optimizer):
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "momentum": momentum, "weight_decay": weight_decay, "eps": eps}
         super().__init__(params, defaults)
+        self._halved: dict[int, Tensor] = {}
+
+    def halve(self, kernels: Iterable[Tensor]) -> None:
+        """Balance ``kernels``, whose gradients keep opposites, as the two halves that they consist of.
+
+        Steps are the same, up to rounding, for a quarter of the products (:func:`polyres.layers.equivariance.halves`).
+        """
+        self._halved.update((id(kernel), kernel) for kernel in kernels)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -58,23 +71,47 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(self._change(parameter, parameter.grad, group), alpha=-group["lr"])
+            moving = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameter, change in self._changes(moving, group):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(change, alpha=-group["lr"])
         return loss
 
-    def _change(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
-        """The direction of a step of learning rate one."""
-        state, shape = self.state[parameter], matrix_shape(parameter)
-        if shape is None:
-            return _adam(state, gradient, group["betas"], group["eps"])
+    def _changes(self, moving: Iterable[Tensor], group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Parameters and the directions of their steps of learning rate one; matrices of one shape at a time."""
+        alike: dict[tuple[object, ...], list[Tensor]] = {}
+        for parameter in moving:
+            if matrix_shape(parameter) is None:
+                gradient = cast(Tensor, parameter.grad)
+                yield parameter, _adam(self.state[parameter], gradient, group["betas"], group["eps"])
+            else:
+                kind = (parameter.shape, parameter.dtype, parameter.device, id(parameter) in self._halved)
+                alike.setdefault(kind, []).append(parameter)
+        for parameters in alike.values():
+            together = max(1, _TOGETHER // parameters[0].numel())
+            for first in range(0, len(parameters), together):
+                part = parameters[first : first + together]
+                yield from zip(part, self._balanced(part, group["momentum"]), strict=True)
+
+    def _balanced(self, parameters: Sequence[Tensor], decay: float) -> Tensor:
+        """The directions of matrices of one shape, (number, ...)."""
+        ahead = torch.stack([self._ahead(parameter, decay) for parameter in parameters])
+        shape = cast(tuple[int, int], matrix_shape(parameters[0]))
+        factor = _ADAM_SIZE * max(shape) ** 0.5
+        if id(parameters[0]) not in self._halved:
+            return orthogonalised(ahead.reshape(-1, *shape)).mul_(factor).reshape(ahead.shape)
+        # Of all output channels at once: whole groups of opposites stay together.
+        made = torch.stack([half.unflatten(0, (len(ahead), -1)) for half in halves(ahead.flatten(0, 1))], 1)
+        balanced = orthogonalised(made.flatten(3)).mul_(factor).reshape(made.shape)
+        return from_halves(*(half.flatten(0, 1) for half in balanced.unbind(1))).reshape(ahead.shape)
+
+    def _ahead(self, parameter: Tensor, decay: float) -> Tensor:
+        """The momentum of a matrix as it will be."""
+        state, gradient = self.state[parameter], cast(Tensor, parameter.grad)
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
-        momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        ahead = gradient.lerp(momentum, group["momentum"])
-        matrix: Tensor = orthogonalised(ahead.reshape(shape)) * (_ADAM_SIZE * max(shape) ** 0.5)
-        return matrix.reshape(parameter.shape)
+        momentum = state["momentum"].lerp_(gradient, 1 - decay)
+        return gradient.lerp(momentum, decay)
 
 
 def _adam(state: dict[str, Any], gradient: Tensor, betas: tuple[float, float], eps: float) -> Tensor:
@@ -104,11 +141,16 @@ def matrix_shape(parameter: Tensor) -> tuple[int, int] | None:
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """``matrix`` (rows, columns) with its singular values brought to about one (0.7 to 1.2), its directions kept."""
+    """``matrix`` (rows, columns) with its singular values brought to about one (0.7 to 1.2), its directions kept.
+
+    Also several of them, (number, rows, columns), or several that consist of blocks, (number, blocks, rows, columns).
+    """
     a, b, c = _COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
+    tall = matrix.shape[-2] > matrix.shape[-1]
     x: Tensor = matrix.mT if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    x = x / (
+        torch.linalg.vector_norm(x, dim=tuple(range(matrix.dim() > 2, matrix.dim())), keepdim=True) + 1e-7
+    )
     for _ in range(_ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
