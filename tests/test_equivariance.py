@@ -296,6 +296,20 @@ def test_it_goes_on_from_its_own_file_and_grows(tmp_path: Path) -> None:
     assert distance_from_symmetric(grown, "turns-and-negatives") < 1e-5
 
 
+def test_what_a_file_lost_of_the_form_is_brought_back() -> None:
+    model = network("turns-and-negatives")
+    encoder = model.encoder
+    with torch.no_grad():
+        for weight in encoder.parameters():
+            weight *= 1 + 1e-4 * torch.randn_like(weight)
+    assert distance_from_symmetric(model, "turns-and-negatives") > 1e-5
+    before = copy.deepcopy(encoder.state_dict())
+    begin_equivariant(encoder, "turns-and-negatives", set())
+    assert distance_from_symmetric(model, "turns-and-negatives") < 1e-6
+    for key, value in encoder.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=1e-3, atol=1e-3)
+
+
 def test_a_file_of_another_training_is_refused(tmp_path: Path) -> None:
     save_pictures(tmp_path)
     run(config(tmp_path, model=parts("turns"), steps=1))

@@ -42,13 +42,13 @@ class ModelUpscaler:
     ) -> None:
         self._network, self._device, self._prime = network, device, prime
         self._turn, self._seen = threading.Lock(), set[Scale]()
-        self._opposed = opposed_weights(network) if isinstance(network, nn.Module) else []
 
     def __call__(self, low: npt.NDArray[np.uint8], scale: Scale) -> npt.NDArray[np.floating[Any]]:
         """``low`` enlarged; see the class."""
         # Pixels lie channel by channel already: in this order the view is what torch calls channels_last.
         image = torch.from_numpy(low.astype(np.float32) / 255).unsqueeze(0).permute(0, 3, 1, 2)
-        with torch.inference_mode(), fast_convolutions(self._device.type == "cpu", self._opposed):
+        opposed = opposed_weights(self._network) if isinstance(self._network, nn.Module) else []
+        with torch.inference_mode(), fast_convolutions(self._device.type == "cpu", opposed):
             result = self._run(image.to(self._device), scale)
         if result.ndim != 4 or result.shape[:2] != (1, 3):
             raise DataError(

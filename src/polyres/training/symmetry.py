@@ -112,7 +112,7 @@ def opposites(encoder: Encoder, symmetry: Symmetry) -> list[Tensor]:
 
 
 def begin_equivariant(encoder: Encoder, symmetry: Symmetry, fresh: Set[str]) -> None:
-    """Bring the weights named ``fresh`` to the form and see that the others have it.
+    """Bring the weights named ``fresh`` to the form, and the others, which have it but for rounding.
 
     Raises:
         ConfigError: weights that cannot have it, or that come from a file and do not; or an encoder that does more with
@@ -128,6 +128,8 @@ def begin_equivariant(encoder: Encoder, symmetry: Symmetry, fresh: Set[str]) -> 
                 f"equivariant: {symmetry}, but {one.name} of the file to begin from was trained without it: begin with "
                 "fresh weights, or leave equivariant out"
             )
+        else:  # what lies outside would stay there: it is not trained
+            weight.copy_(mean)
     if symmetry == "turns-and-negatives" and encoder.centre == 0:
         raise ConfigError(
             f"equivariant: {symmetry} takes negatives about the encoder's centre, which is 0, the least value; "

@@ -113,6 +113,8 @@ class _FastConvolutions(TorchFunctionMode):
     def residual(self, first: nn.Conv2d, second: nn.Conv2d, features: Tensor) -> Tensor | None:
         """As the function of that name; None if that is torch's to compute."""
         weights = first.weight, second.weight
+        if second.out_channels != features.shape[1]:
+            return None
         for conv, size in ((first, features.shape[1]), (second, first.out_channels)):
             margin = _margin(
                 features, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
