@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import polyres
+from polyres.cli.memory import keep_freed_memory
 from polyres.deploy import FusedModel, accelerate
 from polyres.deploy.cost import take_turns
 from polyres.deploy.devices import describe
@@ -44,6 +45,7 @@ Engine = Callable[[], object]
 
 def main() -> None:
     arguments = parse_arguments()
+    keep_freed_memory()  # as polyres upscale does
     torch.set_num_threads(arguments.threads)
     image = torch.rand(1, 3, arguments.height, arguments.width)
     sections, fastest = [], {}
