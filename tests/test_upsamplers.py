@@ -246,7 +246,8 @@ def test_bilinear_does_not_drift_across_wide_pictures(text: str) -> None:
     image = torch.rand(1, 1, 6, 6000)
     whole = bilinear(image, scale)
     part = bilinear(image[..., 5400 - 2 * q :], scale)
-    assert torch.equal(whole[..., 5400 * p // q :], part[..., 2 * p :])
+    # How torch rounds depends on the size on some processors. Positions that drift are off by a thousand times that.
+    torch.testing.assert_close(whole[..., 5400 * p // q :], part[..., 2 * p :], rtol=0, atol=2e-7)
 
 
 def test_bilinear_equals_torchs_on_small_pictures() -> None:
