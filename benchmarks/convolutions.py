@@ -57,16 +57,20 @@ def main() -> None:
     print(page)
 
 
+def tensors(images: int, channels: int, count: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Features and a gradient of the output, channels last, and a weight."""
+    torch.manual_seed(0)
+    features, gradient = (torch.randn(images, number, height, width) for number in (channels, count))
+    last = (t.contiguous(memory_format=torch.channels_last) for t in (features, gradient))
+    return *last, torch.randn(count, channels, 3, 3)
+
+
 def row(
     kernels: Kernels, images: int, channels: int, count: int, height: int, width: int, rounds: int
 ) -> str:
     """One shape: ratios of time and errors, forward and of both gradients."""
-    torch.manual_seed(0)
-    layout = torch.channels_last
-    features = torch.randn(images, channels, height, width).contiguous(memory_format=layout)
-    gradient = torch.randn(images, count, height, width).contiguous(memory_format=layout)
-    weight = torch.randn(count, channels, 3, 3)
-    turned, last = weight.transpose(0, 1).flip(2, 3), weight.contiguous(memory_format=layout)
+    features, gradient, weight = tensors(images, channels, count, height, width)
+    turned, last = weight.transpose(0, 1).flip(2, 3), weight.contiguous(memory_format=torch.channels_last)
 
     def gradients(which: int, *tensors: Tensor) -> Tensor:
         mask = [index == which for index in range(3)]
@@ -101,11 +105,7 @@ def opposed_row(
     kernels: Kernels, images: int, channels: int, count: int, height: int, width: int, rounds: int
 ) -> str:
     """One shape: times with opposites by times without, forward and of both gradients."""
-    torch.manual_seed(0)
-    layout = torch.channels_last
-    features = torch.randn(images, channels, height, width).contiguous(memory_format=layout)
-    gradient = torch.randn(images, count, height, width).contiguous(memory_format=layout)
-    weight = torch.randn(count, channels, 3, 3)
+    features, gradient, weight = tensors(images, channels, count, height, width)
     weight += exchanged(weight, [0, 1])
     turned = weight.transpose(0, 1).flip(2, 3)
     passes: list[Callable[[bool], Tensor]] = [

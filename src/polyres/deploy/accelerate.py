@@ -82,9 +82,9 @@ def accelerate(fused: FusedModel) -> FusedModel:
         A new model that shares the weights; ``fused`` itself if nothing in it has a native form or it is not on a CPU,
         or this machine has no C compiler.
     """
-    encoder = fused.encoder.whole()
     if not _is_on_cpu(fused) or (compiled := kernels()) is None:
         return fused
+    encoder = fused.encoder.whole()
     if has_native_form(encoder):
         return AcceleratedModel(fused, encoder.accelerated(compiled)).eval()
     made = AcceleratedModel(fused, encoder).eval()

@@ -29,7 +29,7 @@ from polyres.training.processes import Processes
 from polyres.training.schedule import learning_rate, set_learning_rate
 from polyres.training.sharding import is_divided, local
 from polyres.training.state import StepReport, TrainingState
-from polyres.training.symmetry import GradientMeans, opposites, tied_weights
+from polyres.training.symmetry import GradientMeans, opposed_kernels, tied_weights
 from polyres.training.teacher import Teacher
 
 OnStep = Callable[[TrainingState, StepReport], None]
@@ -43,7 +43,7 @@ def begin(model: SRModel, config: RunConfig) -> TrainingState:
     adversary = None if config.gan is None else Adversary(config.gan, config.seed, config.device)
     optimiser = make_optimiser(model, config.optimiser)
     if config.equivariant is not None and isinstance(optimiser, Muon):
-        optimiser.halve(opposites(model.encoder, config.equivariant))
+        optimiser.halve(opposed_kernels(model.encoder, config.equivariant))
     return TrainingState(model, averaged_copy(model), optimiser, adversary)
 
 
@@ -256,7 +256,9 @@ def arithmetic(config: RunConfig, model: SRModel | None = None) -> AbstractConte
     if config.precision == "bfloat16" or (config.precision == "auto" and has_fast_bfloat16(device)):
         return torch.autocast(device.type, torch.bfloat16)
     opposed = (
-        [] if model is None or config.equivariant is None else opposites(model.encoder, config.equivariant)
+        []
+        if model is None or config.equivariant is None
+        else opposed_kernels(model.encoder, config.equivariant)
     )
     return fast_convolutions(
         config.fast_convolutions and device.type == "cpu" and not config.compile, opposed

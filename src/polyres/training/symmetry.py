@@ -104,7 +104,7 @@ def tied_weights(encoder: Encoder, symmetry: Symmetry) -> list[Tied]:
     return tied
 
 
-def opposites(encoder: Encoder, symmetry: Symmetry) -> list[Tensor]:
+def opposed_kernels(encoder: Encoder, symmetry: Symmetry) -> list[Tensor]:
     """The kernels of ``encoder`` between features of which the symmetry makes opposites."""
     if symmetry == "turns":
         return []

@@ -221,6 +221,11 @@ def _are_plain(*tensors: Tensor | None) -> bool:
     )
 
 
+def _turned(weight: Tensor) -> Tensor:
+    """The kernels that take a gradient of the output to one of the input."""
+    return weight.transpose(0, 1).flip(2, 3)
+
+
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -242,10 +247,11 @@ class _Convolution(torch.autograd.Function):
         kernels, padding, opposed = ctx.kernels, ctx.padding, ctx.opposed
         features, weight = ctx.saved_tensors
         _, of_features, of_weight, of_bias, *_ = ctx.needs_input_grad
-        turned = weight.transpose(0, 1).flip(2, 3)
         return (
             None,
-            kernels.winograd(gradient, turned, None, 2 - padding, opposed=opposed) if of_features else None,
+            kernels.winograd(gradient, _turned(weight), None, 2 - padding, opposed=opposed)
+            if of_features
+            else None,
             kernels.winograd_weight(features, gradient, padding, opposed) if of_weight else None,
             gradient.sum((0, 2, 3)) if of_bias else None,
             None,
@@ -277,14 +283,15 @@ class _Residual(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         kernels, opposed = ctx.kernels, ctx.opposed
         features, hidden, weight1, weight2 = ctx.saved_tensors
-        turned1, turned2 = (weight.transpose(0, 1).flip(2, 3) for weight in (weight1, weight2))
         _, _, of_features, of_weight1, of_bias1, of_weight2, of_bias2 = ctx.needs_input_grad
         # Where a ReLU gave zero, no gradient goes on.
-        inner = kernels.winograd(gradient, turned2, opposed=opposed[1], mask=hidden)
+        inner = kernels.winograd(gradient, _turned(weight2), opposed=opposed[1], mask=hidden)
         return (
             None,
             None,
-            kernels.winograd(inner, turned1, add=gradient, opposed=opposed[0]) if of_features else None,
+            kernels.winograd(inner, _turned(weight1), add=gradient, opposed=opposed[0])
+            if of_features
+            else None,
             kernels.winograd_weight(features, inner, opposed=opposed[0]) if of_weight1 else None,
             inner.sum((0, 2, 3)) if of_bias1 else None,
             kernels.winograd_weight(hidden, gradient, opposed=opposed[1]) if of_weight2 else None,
