@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from training_runs import config, save_pictures
 
 import polyres
-from polyres.deploy.accelerate import AcceleratedModel, accelerate
+from polyres.deploy.accelerate import AcceleratedModel, accelerate, narrows
 from polyres.encoders import ENCODERS
 from polyres.errors import CheckpointError, ConfigError
 from polyres.layers import native
@@ -159,6 +160,100 @@ def test_opposites_take_half_of_the_products(
         torch.nn.grad.conv2d_weight(features.double(), weight.shape, gradient.double(), padding=padding)
     )
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+
+
+@pytest.fixture(scope="module")
+def narrow_kernels(kernels: Kernels) -> Kernels:
+    if not kernels.has_bfloat16:
+        pytest.skip("needs a processor that multiplies pairs of bfloat16")
+    return kernels
+
+
+def within_bfloat16(found: Tensor, exact: Tensor, squares: Tensor) -> bool:
+    """Off by no more than rounding to bfloat16 makes; squares: what ``exact`` is for squared factors.
+
+    A channel or a tile left out would be off by a sixth or more.
+    """
+    return bool((found - exact).square().sum() <= 0.04**2 * squares.sum())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    images=st.integers(1, 3),
+    height=st.integers(1, 15),
+    width=st.integers(1, 15),
+    sizes=st.one_of(
+        st.tuples(st.integers(1, 40), st.integers(1, 70), st.just(False)),
+        st.tuples(st.sampled_from([64, 128]), st.sampled_from([64, 192]), st.just(True)),
+    ),
+    padding=st.integers(0, 2),
+)
+def test_products_of_bfloat16_are_off_by_their_roundings(
+    narrow_kernels: Kernels, images: int, height: int, width: int, sizes: tuple[int, int, bool], padding: int
+) -> None:
+    assume(min(height, width) + 2 * padding >= 3)
+    channels, count, opposed = sizes
+    features, weight = random(images, channels, height, width), random(count, channels, 3, 3)
+    weight = with_opposites(weight) if opposed else weight
+    made = narrow_kernels.winograd(features, weight, padding=padding, opposed=opposed, narrow=True)
+    squares = exactly(features**2, weight**2, None, padding)
+    assert within_bfloat16(made, exactly(features, weight, None, padding), squares)
+    assert not torch.equal(made, narrow_kernels.winograd(features, weight, padding=padding, opposed=opposed))
+
+    def of_weight(features: Tensor, gradient: Tensor) -> Tensor:
+        size = (count, channels, 3, 3)
+        found = torch.nn.grad.conv2d_weight(features.double(), size, gradient.double(), padding=padding)
+        return with_opposites(found) if opposed else found
+
+    gradient = random(*made.shape, seed=1)
+    found = narrow_kernels.winograd_weight(features, gradient, padding, opposed, narrow=True)
+    assert within_bfloat16(found, of_weight(features, gradient), of_weight(features**2, gradient**2))
+
+
+def test_products_of_bfloat16_repeat_exactly(narrow_kernels: Kernels, threads: Callable[[int], None]) -> None:
+    """However the tiles are dealt out, and for a part of a picture as for the whole."""
+    features, weight = random(3, 16, 44, 37), random(24, 16, 3, 3)
+    alone = narrow_kernels.winograd(features, weight, narrow=True)
+    part = narrow_kernels.winograd(features[:, :, 8:], weight, narrow=True)
+    assert torch.equal(part[:, :, 4:], alone[:, :, 12:])
+    threads(3)
+    assert torch.equal(narrow_kernels.winograd(features, weight, narrow=True), alone)
+    gradient = random(*alone.shape, seed=1)
+    first, second = (narrow_kernels.winograd_weight(features, gradient, narrow=True) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_products_of_bfloat16_only_where_there_are_some(each_kernels: Kernels) -> None:
+    if each_kernels.has_bfloat16:
+        pytest.skip("this processor has them")
+    features, weight = random(1, 16, 9, 9), random(16, 16, 3, 3)
+    with pytest.raises(ValueError, match="made for"):
+        each_kernels.winograd(features, weight, narrow=True)
+    with pytest.raises(ValueError, match="made for"):
+        each_kernels.winograd_weight(features, random(1, 16, 9, 9), narrow=True)
+
+
+@pytest.mark.parametrize("channels", [20, 64])
+def test_a_block_may_ask_for_products_of_bfloat16(narrow_kernels: Kernels, channels: int) -> None:
+    """Forward and back, in single convolutions and in residual blocks, where small values pass a ReLU or do not."""
+    first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def results(narrow: bool, whole: bool) -> list[Tensor]:
+        features = random(2, channels, 14, 13).requires_grad_()
+        with fast_convolutions(narrow=narrow):
+            made = residual(first, second, features) if whole else second(torch.relu(first(features)))
+            with torch.no_grad():
+                alone = convolve(first, features, 0)
+        (made * random(*made.shape, seed=1)).sum().backward()
+        found = [made.detach(), alone, features.grad, first.weight.grad, second.weight.grad]
+        first.zero_grad()
+        second.zero_grad()
+        assert all(tensor is not None for tensor in found)
+        return [tensor for tensor in found if tensor is not None]
+
+    for whole in (True, False):
+        for rounded, exact in zip(results(True, whole), results(False, whole), strict=True):
+            assert 1e-3 < (rounded - exact).std() / exact.std() < 0.15
 
 
 @pytest.mark.parametrize(("count", "channels"), [(64, 48), (80, 64), (32, 16)])
@@ -497,7 +592,52 @@ def test_engines_use_them_and_say_so(counted: list[int]) -> None:
     torch.testing.assert_close(*pictures, rtol=0, atol=1e-5)
     assert "minimal filtering" in str(engines[0])
     assert "minimal filtering" not in str(engines[1])
-    assert "minimal filtering" not in str(TorchEngine(fused, torch.device("cpu"), torch.bfloat16))
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_engines_in_bfloat16_make_products_of_it_alone(
+    able: bool, narrow_kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from polyres.upscale.engine import TorchEngine
+
+    monkeypatch.setattr(native.kernels(), "has_bfloat16", able)
+    monkeypatch.setattr(sys.modules[narrows.__module__], "has_fast_bfloat16", lambda device: False)
+    plain, asked = Kernels.winograd, []
+
+    def note(self: Kernels, *rest: Any, **options: Any) -> Tensor:
+        asked.append(options["narrow"])
+        return plain(self, *rest, **options)
+
+    monkeypatch.setattr(Kernels, "winograd", note)
+    torch.manual_seed(0)
+    model = polyres.build(polyres.ModelConfig.model_validate(edsr()))
+    image = random(1, 3, 40, 33).sigmoid()
+    fused, cpu = polyres.fuse(model, 2), torch.device("cpu")
+    exact, rounded = (TorchEngine(fused, cpu, dtype)._run(image) for dtype in (torch.float32, torch.bfloat16))
+    assert asked == [False] * 6 + [True] * 6 * able
+    assert 0 < (exact - rounded).abs().max() < 0.1
+    assert ("minimal filtering" in str(TorchEngine(fused, cpu, torch.bfloat16))) == able
+    assert polyres.Upscaler(model, device="cpu").dtype == (torch.bfloat16 if able else torch.float32)
+    assert polyres.Upscaler(model, device="cpu", native=False).dtype == torch.float32
+
+
+def test_products_of_bfloat16_are_for_networks_of_such_convolutions_alone(narrow_kernels: Kernels) -> None:
+    """Where matrix units, native forms or other layers do better they are left out."""
+    dense, mixed, native = (
+        polyres.fuse(polyres.build(polyres.ModelConfig.model_validate(edsr(**parts))), 2).encoder
+        for parts in (
+            {},
+            {"encoder": {"name": "smfanet"}},
+            {"encoder": {"name": "krgn", "options": {"recalibration": "none"}}},
+        )
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[narrows.__module__], "has_fast_bfloat16", lambda device: False)
+        assert narrows(dense)
+        assert not narrows(mixed)
+        assert not narrows(native)
+        patch.setattr(sys.modules[narrows.__module__], "has_fast_bfloat16", lambda device: True)
+        assert not narrows(dense)
 
 
 @settings(max_examples=25, deadline=None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from polyres.deploy.devices import has_fast_bfloat16
 from polyres.deploy.fuse import FusedModel
 from polyres.encoders import Encoder
 from polyres.layers.native import (
@@ -15,6 +17,8 @@ from polyres.layers.native import (
     Kernels,
     count_fast,
     fast_convolutions,
+    fast_weights,
+    has_narrow_products,
     kernels,
     opposed_weights,
     why_none,
@@ -38,12 +42,18 @@ class Accelerable(Protocol):
 #: Context up to which convolutions run by minimal filtering: beyond it, overlapping tiles would cost what is gained.
 MOST_CONTEXT = 256
 
+#: Share of an encoder's weights that must be in convolutions by minimal filtering for products of bfloat16 in those to
+#: be the best that this precision gives; where others take long too, torch's bfloat16 does all of them.
+NEARLY_ALL = 0.9
+
 
 class AcceleratedModel(FusedModel):
     """A fused model in native forms. Made by :func:`accelerate`.
 
     Its context and multiple_of are those at which tiles equal the whole to the bit: each convolution by minimal
     filtering looks as far as the blocks go that its outer pixels lie in.
+
+    Under autocast to bfloat16, an encoder of which :func:`narrows` is true computes products alone in it.
 
     Args:
         fused: what it equals.
@@ -63,11 +73,30 @@ class AcceleratedModel(FusedModel):
                 self.fast = 0
             else:
                 self.context, self.multiple_of = further, math.lcm(self.multiple_of, BLOCK)
+        self.narrows = self.fast > 0 and narrows(encoder)
 
     def forward(self, image: Tensor) -> Tensor:
         """See :meth:`FusedModel.forward`."""
-        with fast_convolutions(self.fast > 0, self._opposed):
+        narrow = self.narrows and _is_autocast_to_bfloat16()
+        whole = torch.autocast("cpu", enabled=False) if narrow else nullcontext()
+        with whole, fast_convolutions(self.fast > 0, self._opposed, narrow):
             return super().forward(image)
+
+
+def narrows(encoder: Encoder) -> bool:
+    """Whether bfloat16 is best had by minimal filtering with products of it here, features staying float32.
+
+    So it is where nearly all of ``encoder`` is dense 3x3 convolutions and the processor multiplies pairs of bfloat16
+    but has no matrix units for them: those are faster still, by torch.
+    """
+    if not has_narrow_products() or has_fast_bfloat16(torch.device("cpu")) or has_native_form(encoder):
+        return False
+    weights = sum(parameter.numel() for parameter in encoder.whole().parameters())
+    return fast_weights(encoder.whole()) >= NEARLY_ALL * weights
+
+
+def _is_autocast_to_bfloat16() -> bool:
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 def accelerate(fused: FusedModel) -> FusedModel:
@@ -106,8 +135,9 @@ def describe_acceleration(
         reason = why_none() if _is_on_cpu(fused) else "they are for CPUs"
         return f"without native kernels: {reason}"
     encoder = "encoder by native kernels in float32" if has_native_form(fused.encoder) else ""
-    filtered = "3x3 convolutions by minimal filtering" if dtype == torch.float32 and accelerated.fast else ""
-    return ", ".join(filter(None, (encoder, filtered)))
+    narrow = dtype == torch.bfloat16 and accelerated.narrows
+    filtered = "3x3 convolutions by minimal filtering" if dtype == torch.float32 or narrow else ""
+    return ", ".join(filter(None, (encoder, filtered if accelerated.fast else "")))
 
 
 def _is_on_cpu(fused: FusedModel) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from polyres.data.crops import Batch, Batches
 from polyres.deploy.devices import has_fast_bfloat16
 from polyres.layers.layout import channels_last
-from polyres.layers.native import fast_convolutions
+from polyres.layers.native import fast_convolutions, has_narrow_products
 from polyres.model import SRModel
 from polyres.training.adversary import Adversary
 from polyres.training.average import average_into, averaged_copy
@@ -253,13 +253,14 @@ def tensors(batch: Batch, device: str) -> tuple[Tensor, Tensor]:
 def arithmetic(config: RunConfig, model: SRModel | None = None) -> AbstractContextManager[object]:
     """How convolutions are computed, as a context manager; those of ``model`` by what the run keeps its kernels to."""
     device = torch.device(config.device)
-    if config.precision == "bfloat16" or (config.precision == "auto" and has_fast_bfloat16(device)):
+    fast = config.fast_convolutions and device.type == "cpu" and not config.compile
+    narrow = fast and config.precision != "float32" and has_narrow_products()
+    autocast = has_fast_bfloat16(device) or (config.precision == "bfloat16" and not narrow)
+    if autocast and config.precision != "float32":
         return torch.autocast(device.type, torch.bfloat16)
     opposed = (
         []
         if model is None or config.equivariant is None
         else opposed_kernels(model.encoder, config.equivariant)
     )
-    return fast_convolutions(
-        config.fast_convolutions and device.type == "cpu" and not config.compile, opposed
-    )
+    return fast_convolutions(fast, opposed, narrow)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from polyres._version import __version__
+from polyres.deploy.accelerate import narrows
 from polyres.deploy.devices import describe, has_fast_bfloat16
 from polyres.deploy.fuse import FusedModel, fuse
 from polyres.errors import MissingExtraError, PolyresError, UsageError, nearest
@@ -42,8 +43,9 @@ EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 #: Seconds that engines are timed for, all together; making them ready comes on top, once a machine and network.
 BUDGET = 2.0
 
-#: Largest difference from torch in float32, of 1, at which an engine counts as right.
-TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2}
+#: Largest difference from torch in float32, of 1, at which an engine counts as right: of white noise enlarged, which is
+#: far harder than a picture. Products of bfloat16 in minimal filtering come to 4e-2, and cost a picture 0.001 dB.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 6e-2}
 
 #: How much faster than torch another engine must be: less is noise, and torch needs no exported file.
 GAIN = 1.1
@@ -138,7 +140,7 @@ def make_engine(
         raise UsageError(f"the engine {name} runs on the CPU here, not on {device}; take --engine torch")
     if name != "auto":
         return made(fuse(model, scale), name, precision, native, folder), ""
-    precisions = (precision,) if fixed_dtype else _precisions()
+    precisions = (precision,) if fixed_dtype else _precisions(model, native)
     if pixels is not None and len(_candidates(precisions)) > 1:
         plain = TorchEngine(fuse(model, scale), device, dtype, native)
         known = _remembered(_path(model, precisions, native, folder))
@@ -282,9 +284,10 @@ def _candidates(precisions: tuple[str, ...]) -> list[tuple[str, str]]:
     ]
 
 
-def _precisions() -> tuple[str, ...]:
+def _precisions(model: SRModel, native: bool) -> tuple[str, ...]:
     """Those that are worth a trial: bfloat16 is emulated, and slow, where there is no hardware for it."""
-    return ("float32", "bfloat16") if has_fast_bfloat16(torch.device("cpu")) else ("float32",)
+    fast = has_fast_bfloat16(torch.device("cpu")) or (native and narrows(model.encoder))
+    return ("float32", "bfloat16") if fast else ("float32",)
 
 
 def _path(model: SRModel, precisions: tuple[str, ...], native: bool, folder: Path | None) -> Path:

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from polyres.deploy.accelerate import narrows
 from polyres.deploy.devices import default_device, default_dtype
 from polyres.errors import PictureError, PolyresError, UsageError
 from polyres.model import SRModel
@@ -78,7 +79,8 @@ class Upscaler:
     Args:
         model: from :func:`polyres.load` or :func:`polyres.build`.
         device: where it runs; by default the GPU if there is one.
-        dtype: what convolutions compute in; by default bfloat16 where hardware is made for it, else float32.
+        dtype: what convolutions compute in; by default bfloat16 where hardware is made for it, else float32; of
+            networks that :func:`polyres.deploy.accelerate.narrows` tells, products alone.
         tile: side of the tiles in pixels of the picture before overlap, 0 for none, or ``"auto"``: as needs the
             least work in the memory that is free.
         overlap: pixels shown around each tile; by default the model's context.
@@ -110,12 +112,16 @@ class Upscaler:
             raise UsageError(f"tile is a number of pixels, 0 for no tiles, or 'auto'; got {tile!r}")
         self.model = model
         self.device = torch.device(device) if device is not None else default_device()
-        self.dtype = dtype or default_dtype(self.device)
+        self.dtype = dtype or self._default_dtype(native)
         self.tile, self.overlap, self.batch, self.memory = tile, overlap, batch, memory
         self.max_pixels, self.native = max_pixels, native
         self.engine, self._fixed_dtype = check_engine(engine), dtype is not None
         self._engines: dict[Scale, tuple[Engine, str]] = {}
         self._expected: Counter[Scale] | None = None
+
+    def _default_dtype(self, native: bool) -> torch.dtype:
+        narrow = native and self.device.type == "cpu" and narrows(self.model.encoder)
+        return torch.bfloat16 if narrow else default_dtype(self.device)
 
     def __call__(
         self,

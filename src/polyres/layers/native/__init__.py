@@ -7,6 +7,8 @@ from polyres.layers.native.winograd import (
     convolve,
     count_fast,
     fast_convolutions,
+    fast_weights,
+    has_narrow_products,
     opposed_weights,
     residual,
 )
@@ -22,6 +24,8 @@ __all__ = [
     "convolve",
     "count_fast",
     "fast_convolutions",
+    "fast_weights",
+    "has_narrow_products",
     "kernels",
     "opposed_weights",
     "residual",

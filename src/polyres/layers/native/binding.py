@@ -29,8 +29,9 @@ _SIGNATURES = {
     "polyres_convolution": [_POINTER] * 4 + [_LONG] * 3 + [_INT, _INT],
     "polyres_end_of_block": [_POINTER] * 2 + [_INT] + [_POINTER] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
     "polyres_add_block": [_POINTER] * 5 + [_LONG] * 3 + [_INT, _INT],
-    "polyres_winograd": [_POINTER] * 6 + [_LONG] * 6 + [_FLOAT, _INT, _INT],
-    "polyres_winograd_weight": [_POINTER] * 3 + [_LONG] * 6 + [_INT, _INT],
+    "polyres_has_pairs": [],
+    "polyres_winograd": [_POINTER] * 6 + [_LONG] * 6 + [_FLOAT, _INT, _INT, _INT],
+    "polyres_winograd_weight": [_POINTER] * 3 + [_LONG] * 6 + [_INT, _INT, _INT],
 }
 
 
@@ -65,6 +66,7 @@ class Kernels:
     Attributes:
         lanes: channels of a chunk.
         vectors: chunks of output that a convolution computes together.
+        has_bfloat16: whether products can be of bfloat16, two at a time.
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
@@ -74,6 +76,7 @@ class Kernels:
         library.polyres_use_team(torchs_team())
         self.lanes: int = library.polyres_lanes()
         self.vectors: int = library.polyres_vectors()
+        self.has_bfloat16 = bool(library.polyres_has_pairs())
 
     def chunks(self, channels: int) -> int:
         """How many chunks hold ``channels``."""
@@ -179,6 +182,7 @@ class Kernels:
         add: Tensor | None = None,
         opposed: bool = False,
         mask: Tensor | None = None,
+        narrow: bool = False,
     ) -> Tensor:
         """``leaky(conv2d(features, weight, bias)) [+ add]`` by minimal filtering, of features that are not blocked.
 
@@ -192,6 +196,7 @@ class Kernels:
             opposed: the weight keeps opposites (:func:`polyres.layers.equivariance.keeps_opposites`), which takes half
                 of the products; what of it does not is left out. For multiples of 64 channels.
             mask: like the result, or None: where it is not positive, the convolution counts as zero.
+            narrow: what is multiplied is rounded to bfloat16; sums and all else are float32.
 
         Returns:
             (N, K, H + 2 * padding - 2, W + 2 * padding - 2), channels_last.
@@ -208,25 +213,30 @@ class Kernels:
             last.data_ptr(), weight.data_ptr(), None if bias is None else bias.data_ptr(),
             None if mask is None else mask.data_ptr(), None if add is None else add.data_ptr(), out.data_ptr(),
             images, height, width, channels, count, padding,
-            slope, opposed, torch.get_num_threads(),
+            slope, opposed, narrow, torch.get_num_threads(),
         )  # fmt: skip
         _check(status)
         return out
 
     def winograd_weight(
-        self, features: Tensor, gradient: Tensor, padding: int = 1, opposed: bool = False
+        self,
+        features: Tensor,
+        gradient: Tensor,
+        padding: int = 1,
+        opposed: bool = False,
+        narrow: bool = False,
     ) -> Tensor:
         """The gradient (K, C, 3, 3) of what was :meth:`winograd`'s weight, given that (N, K, H', W') of its result.
 
-        Of a weight that keeps opposites (``opposed``) it is the mean over their exchange. It is the same at every call
-        with as many threads.
+        Of a weight that keeps opposites (``opposed``) it is the mean over their exchange. ``narrow`` as of
+        :meth:`winograd`. It is the same at every call with as many threads.
         """
         (images, channels, height, width), count = features.shape, gradient.shape[1]
         last, gradient = (t.contiguous(memory_format=torch.channels_last) for t in (features, gradient))
         result = torch.empty(count, channels, 3, 3)
         status = self._library.polyres_winograd_weight(
             last.data_ptr(), gradient.data_ptr(), result.data_ptr(), images, height, width, channels, count, padding,
-            opposed, torch.get_num_threads(),
+            opposed, narrow, torch.get_num_threads(),
         )  # fmt: skip
         _check(status)
         return result

@@ -7,7 +7,11 @@
  * opposites of the first; exchanging the halves of all groups of the input exchanges those of the output. Then the sums
  * of opposites in the output depend on the sums of the input alone, and the differences on the differences: of each
  * product half need not be made. Where such kernels are told of (`opposed`), features at the points are the sums of all
- * groups followed by the differences of all. */
+ * groups followed by the differences of all.
+ *
+ * Where the processor multiplies pairs of bfloat16 and adds both products to a float, products can be made of such pairs
+ * (`narrow`): what is at the points is rounded then, all else is as ever. A pair is of two channels, or of two tiles for
+ * the gradient of a weight, and takes the place of a float. */
 #include <stdlib.h>
 #include <string.h>
 #if defined(__AVX512F__)
@@ -26,6 +30,7 @@ enum {
     ROOM = 1 << 19           /* bytes that a batch of tiles fills at the points: a part of the second cache */
 };
 
+typedef int maybe_int __attribute__((may_alias));
 typedef float loose __attribute__((vector_size(4 * LANES), may_alias, aligned(4)));
 
 INLINE vec load_any(const float *from) { return *(const loose *)from; }
@@ -56,6 +61,32 @@ INLINE void store_opposed(float *to, vec value) {
 #else
 INLINE vec load_opposed(const float *from) { return load_any(from); }
 INLINE void store_opposed(float *to, vec value) { *(loose *)to = value; }
+#endif
+
+/* Two numbers rounded to bfloat16 in each lane, the first in its lower half, and sums of their products. */
+#if defined(__AVX512BF16__)
+enum { HAS_PAIRS = 1 };
+INLINE __m512i narrowed(vec value) { return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)value)); }
+INLINE vec paired(vec first, vec second) {
+    return (vec)_mm512_or_si512(narrowed(first), _mm512_slli_epi32(narrowed(second), 16));
+}
+INLINE vec with_second(vec pair, vec second) {
+    return (vec)_mm512_or_si512((__m512i)pair, _mm512_slli_epi32(narrowed(second), 16));
+}
+INLINE void store_pairs(float *to, vec value) {
+    _mm256_store_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)value));
+}
+INLINE vec repeated(const float *pair) { return (vec)_mm512_set1_epi32(*(const maybe_int *)pair); }
+INLINE vec plus_products(vec sum, vec pairs, vec others) {
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)pairs, (__m512bh)others);
+}
+#else
+enum { HAS_PAIRS = 0 };
+INLINE vec paired(vec first, vec second) { return first; }
+INLINE vec with_second(vec pair, vec second) { return pair; }
+INLINE void store_pairs(float *to, vec value) {}
+INLINE vec repeated(const float *pair) { return (vec){0}; }
+INLINE vec plus_products(vec sum, vec pairs, vec others) { return sum; }
 #endif
 
 INLINE long rounded(long number, long to) { return (number + to - 1) / to * to; }
@@ -134,10 +165,14 @@ INLINE void pixels_at(
         }
 }
 
-/* One tile at the points, a vector of channels at a time or two that hold opposites: to[point * apart + channel].
+/* What is at the points: floats, pairs of bfloat16 of neighbouring channels, or of one channel of two tiles. */
+enum { FLOATS, CHANNELS, FIRST_TILE, SECOND_TILE };
+
+/* One tile at the points, a vector of channels at a time or two that hold opposites: to[point * apart + channel], or of
+ * pairs of channels to[point * apart + channel / 2].
  * pixels: `side` x `side`, those that a tile looks at (REACH) or those of a gradient of the output (TILE). */
 INLINE void to_points_as(
-    const float *const *pixels, long channels, float *to, long apart, const int side, const int opposed
+    const float *const *pixels, long channels, float *to, long apart, const int side, const int opposed, const int form
 ) {
     const long half = channels / 2;
     for (long channel = 0; channel < channels; channel += opposed ? 2 * LANES : LANES) {
@@ -158,32 +193,57 @@ INLINE void to_points_as(
             }
         }
         UNROLLED for (int part = 0; part <= opposed; part++) {
-            float *first = to + (opposed ? part * half + channel / 2 : channel);
+            const long place = opposed ? part * half + channel / 2 : channel;
+            float *first = to + (form == CHANNELS ? place / 2 : place);
             UNROLLED for (int y = 0; y < REACH; y++) {
                 vec made[REACH];
                 if (side == REACH) to_points(values[part] + y * side, made);
                 else gradient_to_points(values[part] + y * side, made);
-                UNROLLED for (int x = 0; x < REACH; x++) store(first + (y * REACH + x) * apart, made[x]);
+                UNROLLED for (int x = 0; x < REACH; x++) {
+                    float *at = first + (y * REACH + x) * apart;
+                    if (form == FLOATS) store(at, made[x]);
+                    else if (form == CHANNELS) store_pairs(at, made[x]);
+                    else if (form == FIRST_TILE) store(at, paired(made[x], (vec){0}));
+                    else store(at, with_second(load(at), made[x]));
+                }
             }
         }
     }
 }
 
+INLINE void to_points_of(
+    const float *const *pixels, long channels, float *to, long apart, const int side, int opposed, const int form
+) {
+    if (opposed) to_points_as(pixels, channels, to, apart, side, 1, form);
+    else to_points_as(pixels, channels, to, apart, side, 0, form);
+}
+
+INLINE void to_points_in(
+    const float *const *pixels, long channels, float *to, long apart, const int side, int opposed, int form
+) {
+    if (!HAS_PAIRS || form == FLOATS) to_points_of(pixels, channels, to, apart, side, opposed, FLOATS);
+    else if (form == FIRST_TILE) to_points_of(pixels, channels, to, apart, side, opposed, FIRST_TILE);
+    else if (form == SECOND_TILE) to_points_of(pixels, channels, to, apart, side, opposed, SECOND_TILE);
+    else if (side == REACH) to_points_of(pixels, channels, to, apart, side, opposed, CHANNELS);
+}
+
 /* A tile of the input. */
-static void tile_to_points(const picture *what, long tile, const float *nothing, float *to, long apart) {
+static void tile_to_points(
+    const picture *what, long tile, const float *nothing, float *to, long apart, int form
+) {
     const place at = place_of(what, tile);
     const float *pixels[POINTS];
     pixels_at(
         pixels, what->in + at.image * what->height * what->width * what->channels, nothing, at.row - what->padding,
         at.column - what->padding, what->height, what->width, what->channels, REACH
     );
-    if (what->opposed) to_points_as(pixels, what->channels, to, apart, REACH, 1);
-    else to_points_as(pixels, what->channels, to, apart, REACH, 0);
+    to_points_in(pixels, what->channels, to, apart, REACH, what->opposed, form);
 }
 
 /* A tile of a gradient of the output, (images, out_height, out_width, kernels), of any number of kernels. */
 static void gradient_tile_to_points(
-    const picture *what, const float *gradient, long kernels, long tile, const float *nothing, float *to, long apart
+    const picture *what, const float *gradient, long kernels, long tile, const float *nothing, float *to, long apart,
+    int form
 ) {
     const place at = place_of(what, tile);
     const float *pixels[TILE * TILE];
@@ -191,13 +251,25 @@ static void gradient_tile_to_points(
         pixels, gradient + at.image * what->out_height * what->out_width * kernels, nothing, at.row, at.column,
         what->out_height, what->out_width, kernels, TILE
     );
-    if (what->opposed) to_points_as(pixels, kernels, to, apart, TILE, 1);
-    else to_points_as(pixels, kernels, to, apart, TILE, 0);
+    to_points_in(pixels, kernels, to, apart, TILE, what->opposed, form);
 }
 
-/* `count` rows of a product: out[row][block] = sum over channels of in[row][channel] * weights[channel][block]. */
+/* sum + product, of floats or of pairs. */
+INLINE vec plus_product(vec sum, vec values, vec others, const int narrow) {
+    if (narrow) return plus_products(sum, values, others);
+    return sum + values * others;
+}
+
+INLINE vec broadcast(const float *from, const int narrow) {
+    if (narrow) return repeated(from);
+    return *from - (vec){0};
+}
+
+/* `count` rows of a product: out[row][block] = sum over channels of in[row][channel] * weights[channel][block], or over
+ * pairs of channels. */
 INLINE void rows_of_product(
-    const float *in, long in_apart, long channels, const float *weights, float *out, long out_apart, const int count
+    const float *in, long in_apart, long channels, const float *weights, float *out, long out_apart, const int count,
+    const int narrow
 ) {
     vec sums[WIDE][VECTORS];
     UNROLLED for (int i = 0; i < count; i++)
@@ -206,9 +278,9 @@ INLINE void rows_of_product(
         vec kernel[VECTORS];
         UNROLLED for (int j = 0; j < VECTORS; j++) kernel[j] = load(weights + j * LANES);
         UNROLLED for (int i = 0; i < count; i++) {
-            vec value = in[i * in_apart + channel] - (vec){0};
+            vec value = broadcast(in + i * in_apart + channel, narrow);
             HELD(value);
-            UNROLLED for (int j = 0; j < VECTORS; j++) sums[i][j] += kernel[j] * value;
+            UNROLLED for (int j = 0; j < VECTORS; j++) sums[i][j] = plus_product(sums[i][j], kernel[j], value, narrow);
         }
     }
     UNROLLED for (int i = 0; i < count; i++)
@@ -239,9 +311,9 @@ INLINE void kernel_axis_from_points(const vec *in, vec *out) {
     out[2] = 1.f / 3 * (far - near) + in[5];
 }
 
-/* Kernels at the points, (POINTS, blocks, channels, BLOCK), from (kernels, channels, 3, 3). */
-static void kernels_to_points(const float *weight, float *to, long kernels, long channels) {
-    const long apart = rounded(kernels, BLOCK) * channels;
+/* Kernels at the points, (POINTS, blocks, rows, BLOCK), from (kernels, channels, 3, 3) of no more channels than rows. */
+static void kernels_to_points(const float *weight, float *to, long kernels, long channels, long rows) {
+    const long apart = rounded(kernels, BLOCK) * rows;
     for (long kernel = 0; kernel < kernels; kernel += LANES)
         for (long channel = 0; channel < channels; channel++) {
             vec taps[9] = {0}, values[REACH * 3];
@@ -255,13 +327,20 @@ static void kernels_to_points(const float *weight, float *to, long kernels, long
                 kernel_axis_to_points(column, made);
                 UNROLLED for (int y = 0; y < REACH; y++) values[y * 3 + x] = made[y];
             }
-            float *at = to + (kernel / BLOCK * channels + channel) * BLOCK + kernel % BLOCK;
+            float *at = to + (kernel / BLOCK * rows + channel) * BLOCK + kernel % BLOCK;
             UNROLLED for (int y = 0; y < REACH; y++) {
                 vec made[REACH];
                 kernel_axis_to_points(values + y * 3, made);
                 UNROLLED for (int x = 0; x < REACH; x++) store(at + (y * REACH + x) * apart, made[x]);
             }
         }
+}
+
+/* `rows` of BLOCK floats, those of two channels following each other, as pairs of such rows. */
+static void in_pairs(const float *from, float *to, long rows) {
+    for (long row = 0; row + 1 < rows; row += 2, from += 2 * BLOCK, to += BLOCK)
+        for (long lane = 0; lane < BLOCK; lane += LANES)
+            store(to + lane, paired(load(from + lane), load(from + BLOCK + lane)));
 }
 
 /* The way back, of gradients, from channels rounded to vectors. */
@@ -325,6 +404,9 @@ INLINE int may_be_opposed(long kernels, long channels) {
     return LANES >= 8 && kernels % (2 * BLOCK) == 0 && channels % (2 * LANES) == 0;
 }
 
+/* Channels that one of the output depends on, an even number; zeros make it one. */
+INLINE long depth_of(const picture *what) { return what->opposed ? what->channels / 2 : rounded(what->channels, 2); }
+
 typedef struct {
     picture what;
     const float *weights, *bias, *nothing; /* bias: (rounded kernels) */
@@ -332,6 +414,7 @@ typedef struct {
     float *out;
     long kernels, batch, batches;
     float slope;
+    int narrow;
 } forward;
 
 /* A vector of channels of one tile of the output, from the products at the points. */
@@ -409,8 +492,9 @@ static void finish_tile(const forward *job, long tile, const float *from, long a
 static int forward_item(const void *argument, long item) {
     const forward *job = argument;
     const picture *what = &job->what;
-    const long channels = what->channels, width = rounded(channels, LANES), batch = job->batch;
-    const long blocks = rounded(job->kernels, BLOCK) / BLOCK, depth = what->opposed ? channels / 2 : channels;
+    const long share = job->narrow ? 2 : 1, batch = job->batch; /* channels in the place of a float */
+    const long width = rounded(what->channels, LANES) / share, blocks = rounded(job->kernels, BLOCK) / BLOCK;
+    const long depth = depth_of(what) / share, form = job->narrow ? CHANNELS : FLOATS;
     /* One vector more, so that the points of a tile do not all fall into the same few lines of the cache. */
     const long in_apart = batch * width + LANES, out_apart = batch * blocks * BLOCK + LANES;
     float *in = zeros(POINTS * (in_apart + out_apart));
@@ -419,16 +503,16 @@ static int forward_item(const void *argument, long item) {
     const long all = (tiles_of(what) + batch - 1) / batch;
     for (long part = strip_start(all, job->batches, item); part < strip_start(all, job->batches, item + 1); part++) {
         const long first = part * batch, left = tiles_of(what) - first, count = left < batch ? left : batch;
-        for (long i = 0; i < count; i++) tile_to_points(what, first + i, job->nothing, in + i * width, in_apart);
+        for (long i = 0; i < count; i++) tile_to_points(what, first + i, job->nothing, in + i * width, in_apart, form);
         for (long point = 0; point < POINTS; point++)
             for (long block = 0; block < blocks; block++) {
                 const float *weights = job->weights + (point * blocks + block) * depth * BLOCK;
-                const float *from = in + point * in_apart + (2 * block < blocks ? 0 : channels - depth);
-                for (long i = 0; i < count; i += WIDE)
-                    rows_of_product(
-                        from + i * width, width, depth, weights,
-                        out + point * out_apart + i * blocks * BLOCK + block * BLOCK, blocks * BLOCK, WIDE
-                    );
+                const float *from = in + point * in_apart + (what->opposed && 2 * block >= blocks ? depth : 0);
+                float *to = out + point * out_apart + block * BLOCK;
+                for (long i = 0; i < count; i += WIDE, from += WIDE * width, to += WIDE * blocks * BLOCK)
+                    if (HAS_PAIRS && job->narrow)
+                        rows_of_product(from, width, depth, weights, to, blocks * BLOCK, WIDE, 1);
+                    else rows_of_product(from, width, depth, weights, to, blocks * BLOCK, WIDE, 0);
             }
         for (long i = 0; i < count; i++) finish_tile(job, first + i, out + i * blocks * BLOCK, out_apart);
     }
@@ -440,16 +524,18 @@ static int forward_item(const void *argument, long item) {
  * in: (images, height, width, channels); weight: (kernels, channels, 3, 3); bias: (kernels) or NULL; mask and add:
  * like out, (images, height + 2 padding - 2, width + 2 padding - 2, kernels), or NULL.
  * opposed: whether the weight keeps opposites, to rounding, and is to be used so; it must have whole vectors of them.
- * Returns 0, -1 where memory ran out, or -2 where the picture is smaller than a kernel or opposites are not possible. */
+ * narrow: whether products are of bfloat16.
+ * Returns 0, -1 where memory ran out, or -2 where the picture is smaller than a kernel or opposites or products of
+ * bfloat16 are not possible. */
 int polyres_winograd(
     const float *in, const float *weight, const float *bias, const float *mask, const float *add, float *out,
     long images, long height, long width, long channels, long kernels, long padding, float slope, int opposed,
-    int threads
+    int narrow, int threads
 ) {
     forward job = {.what = picture_of(in, images, height, width, channels, padding, opposed)};
     if (job.what.out_height < 1 || job.what.out_width < 1) return -2;
-    if (opposed && !may_be_opposed(kernels, channels)) return -2;
-    const long wide = rounded(kernels, BLOCK), depth = opposed ? channels / 2 : channels, size = POINTS * wide * depth;
+    if ((opposed && !may_be_opposed(kernels, channels)) || (narrow && !HAS_PAIRS)) return -2;
+    const long wide = rounded(kernels, BLOCK), depth = depth_of(&job.what), size = POINTS * wide * depth;
     float *memory = zeros(size + wide + channels + kernels + (opposed ? kernels * depth * 9 : 0));
     if (!memory) return -1;
     job.weights = memory, job.bias = memory + size, job.nothing = memory + size + wide;
@@ -458,9 +544,10 @@ int polyres_winograd(
         halved(weight, halves, kernels, channels);
         weight = halves;
     }
-    kernels_to_points(weight, memory, kernels, depth);
+    kernels_to_points(weight, memory, kernels, opposed ? depth : channels, depth);
+    if (narrow) in_pairs(memory, memory, POINTS * wide / BLOCK * depth);
     if (bias) memcpy(memory + size, bias, kernels * sizeof(float));
-    job.mask = mask, job.add = add, job.out = out, job.kernels = kernels, job.slope = slope;
+    job.mask = mask, job.add = add, job.out = out, job.kernels = kernels, job.slope = slope, job.narrow = narrow;
     job.batch = batch_of(rounded(channels, LANES) + wide, tiles_of(&job.what));
     const long all = (tiles_of(&job.what) + job.batch - 1) / job.batch;
     job.batches = threads == 1 ? 1 : all < 4L * threads ? all : 4L * threads;
@@ -474,11 +561,14 @@ typedef struct {
     const float *gradient, *nothing;
     float *sums; /* one (POINTS, blocks, channels, BLOCK) for each part */
     long kernels, batch, parts;
+    int narrow;
 } backward;
 
-/* `count` channels from `in` on: to[channel][block] += sum over tiles of in[tile][channel] * gradient[tile][block]. */
+/* `count` channels from `in` on: to[channel][block] += sum over tiles of in[tile][channel] * gradient[tile][block], or
+ * over pairs of tiles. */
 INLINE void add_products(
-    const float *in, long in_apart, const float *gradient, long gradient_apart, float *to, long tiles, const int count
+    const float *in, long in_apart, const float *gradient, long gradient_apart, float *to, long tiles, const int count,
+    const int narrow
 ) {
     vec sums[WIDE][VECTORS];
     UNROLLED for (int i = 0; i < count; i++)
@@ -487,20 +577,33 @@ INLINE void add_products(
         vec made[VECTORS];
         UNROLLED for (int j = 0; j < VECTORS; j++) made[j] = load(gradient + j * LANES);
         UNROLLED for (int i = 0; i < count; i++) {
-            vec value = in[i] - (vec){0};
+            vec value = broadcast(in + i, narrow);
             HELD(value);
-            UNROLLED for (int j = 0; j < VECTORS; j++) sums[i][j] += made[j] * value;
+            UNROLLED for (int j = 0; j < VECTORS; j++) sums[i][j] = plus_product(sums[i][j], made[j], value, narrow);
         }
     }
     UNROLLED for (int i = 0; i < count; i++)
         UNROLLED for (int j = 0; j < VECTORS; j++) store(to + i * BLOCK + j * LANES, sums[i][j]);
 }
 
+/* All sums of one point and block. */
+INLINE void add_all_products(
+    const float *in, long in_apart, const float *gradient, long gradient_apart, float *to, long tiles, long depth,
+    const int narrow
+) {
+    long channel = 0;
+    for (; channel + WIDE <= depth; channel += WIDE)
+        add_products(in + channel, in_apart, gradient, gradient_apart, to + channel * BLOCK, tiles, WIDE, narrow);
+    for (; channel < depth; channel += NARROW)
+        add_products(in + channel, in_apart, gradient, gradient_apart, to + channel * BLOCK, tiles, NARROW, narrow);
+}
+
 static int backward_item(const void *argument, long item) {
     const backward *job = argument;
     const picture *what = &job->what;
     const long channels = rounded(what->channels, LANES), wide = rounded(job->kernels, BLOCK), batch = job->batch;
-    const long in_apart = batch * channels + LANES, out_apart = batch * wide + LANES;
+    const long share = job->narrow ? 2 : 1; /* tiles in the place of a float */
+    const long in_apart = batch / share * channels + LANES, out_apart = batch / share * wide + LANES;
     const long depth = what->opposed ? channels / 2 : channels;
     float *sums = job->sums + item * POINTS * wide * depth;
     float *in = zeros(POINTS * (in_apart + out_apart));
@@ -510,20 +613,21 @@ static int backward_item(const void *argument, long item) {
     for (long part = strip_start(all, job->parts, item); part < strip_start(all, job->parts, item + 1); part++) {
         const long first = part * batch, left = tiles_of(what) - first, count = left < batch ? left : batch;
         for (long i = 0; i < count; i++) {
-            const long tile = first + i;
-            tile_to_points(what, tile, job->nothing, in + i * channels, in_apart);
-            gradient_tile_to_points(what, job->gradient, job->kernels, tile, job->nothing, out + i * wide, out_apart);
+            const long tile = first + i, place = i / share;
+            const int form = !job->narrow ? FLOATS : i % 2 ? SECOND_TILE : FIRST_TILE;
+            tile_to_points(what, tile, job->nothing, in + place * channels, in_apart, form);
+            gradient_tile_to_points(
+                what, job->gradient, job->kernels, tile, job->nothing, out + place * wide, out_apart, form
+            );
         }
+        const long places = (count + share - 1) / share;
         for (long point = 0; point < POINTS; point++)
             for (long block = 0; block < wide; block += BLOCK) {
                 const float *from = in + point * in_apart + (2 * block < wide ? 0 : channels - depth);
                 const float *made = out + point * out_apart + block;
                 float *to = sums + (point * wide + block) * depth;
-                long channel = 0;
-                for (; channel + WIDE <= depth; channel += WIDE)
-                    add_products(from + channel, channels, made, wide, to + channel * BLOCK, count, WIDE);
-                for (; channel < depth; channel += NARROW)
-                    add_products(from + channel, channels, made, wide, to + channel * BLOCK, count, NARROW);
+                if (HAS_PAIRS && job->narrow) add_all_products(from, channels, made, wide, to, places, depth, 1);
+                else add_all_products(from, channels, made, wide, to, places, depth, 0);
             }
     }
     free(in);
@@ -534,11 +638,11 @@ static int backward_item(const void *argument, long item) {
  * that keeps opposites it is the mean over their exchange. The same on every run with as many threads. */
 int polyres_winograd_weight(
     const float *in, const float *gradient, float *out, long images, long height, long width, long channels,
-    long kernels, long padding, int opposed, int threads
+    long kernels, long padding, int opposed, int narrow, int threads
 ) {
     backward job = {.what = picture_of(in, images, height, width, channels, padding, opposed), .gradient = gradient};
     if (job.what.out_height < 1 || job.what.out_width < 1) return -2;
-    if (opposed && !may_be_opposed(kernels, channels)) return -2;
+    if ((opposed && !may_be_opposed(kernels, channels)) || (narrow && !HAS_PAIRS)) return -2;
     const long wide = rounded(kernels, BLOCK), width_in = rounded(channels, LANES);
     const long depth = opposed ? channels / 2 : width_in, size = POINTS * wide * depth;
     job.batch = batch_of(width_in + wide, tiles_of(&job.what));
@@ -547,6 +651,7 @@ int polyres_winograd_weight(
     float *memory = zeros(job.parts * size + channels + kernels + (opposed ? kernels * depth * 9 : 0));
     if (!memory) return -1;
     job.sums = memory, job.nothing = memory + job.parts * size, job.kernels = kernels;
+    job.narrow = narrow;
     const int status = share_out(backward_item, &job, job.parts, threads);
     for (long part = 1; part < job.parts; part++)
         for (long i = 0; i < size; i++) memory[i] += memory[part * size + i];
@@ -558,3 +663,6 @@ int polyres_winograd_weight(
     free(memory);
     return status;
 }
+
+/* Whether products can be of bfloat16. */
+int polyres_has_pairs(void) { return HAS_PAIRS; }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,7 +35,9 @@ BLOCK = 4
 FEWEST_OPPOSED = 64
 
 
-def fast_convolutions(wanted: bool = True, opposed: Iterable[Tensor] = ()) -> AbstractContextManager[object]:
+def fast_convolutions(
+    wanted: bool = True, opposed: Iterable[Tensor] = (), narrow: bool = False
+) -> AbstractContextManager[object]:
     """Within the block this thread computes 3x3 convolutions by minimal filtering where that is possible and worth it.
 
     That is in float32, on a CPU with vectors of 8 lanes or more, with a compiler, with 16 channels or more. All else is
@@ -44,9 +47,19 @@ def fast_convolutions(wanted: bool = True, opposed: Iterable[Tensor] = ()) -> Ab
         wanted: without it the block does nothing.
         opposed: weights that keep opposites, and are to go on doing so: half of their products are not made, and their
             gradients are means over the exchange of opposites. Others are computed as any.
+        narrow: products are of bfloat16, two at a time, where the processor has those (:func:`has_narrow_products`);
+            features, sums and gradients stay float32. Rounding then takes about a hundredth of a convolution's result.
     """
     compiled = _suitable() if wanted else None
-    return nullcontext() if compiled is None else _FastConvolutions(compiled, opposed)
+    if compiled is None:
+        return nullcontext()
+    return _FastConvolutions(compiled, opposed, narrow and compiled.has_bfloat16)
+
+
+def has_narrow_products() -> bool:
+    """Whether :func:`fast_convolutions` can have products of bfloat16 on this machine."""
+    compiled = _suitable()
+    return compiled is not None and compiled.has_bfloat16
 
 
 def opposed_weights(module: nn.Module) -> list[Tensor]:
@@ -61,16 +74,26 @@ def _may_be_opposed(weight: Tensor) -> bool:
 
 def count_fast(module: nn.Module) -> int:
     """How many convolutions of ``module`` :func:`fast_convolutions` concerns on this machine."""
+    return len(_fast(module))
+
+
+def fast_weights(module: nn.Module) -> int:
+    """How many weights those convolutions have."""
+    return sum(conv.weight.numel() for conv in _fast(module))
+
+
+def _fast(module: nn.Module) -> list[nn.Conv2d]:
     if _suitable() is None:
-        return 0
-    convs = (part for part in module.modules() if isinstance(part, nn.Conv2d))
-    return sum(
-        conv.kernel_size == (3, 3)
+        return []
+    return [
+        conv
+        for conv in module.modules()
+        if isinstance(conv, nn.Conv2d)
+        and conv.kernel_size == (3, 3)
         and conv.groups == 1
         and conv.stride == conv.dilation == (1, 1)
         and _is_wide(conv.weight)
-        for conv in convs
-    )
+    ]
 
 
 def _suitable() -> Kernels | None:
@@ -92,7 +115,7 @@ def convolve(conv: nn.Conv2d, features: Tensor, slope: float = 1.0, add: Tensor 
         weight, bias = conv.weight, conv.bias
         margin = _margin(features, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
         if margin is not None and _are_plain(add):
-            return mode.kernels.winograd(features, weight, bias, margin, slope, add, mode.is_opposed(weight))
+            return mode.winograd(features, weight, bias, margin, slope, add, mode.is_opposed(weight))
     made: Tensor = conv(features)
     # In place: a convolution's gradient needs its input, not its output, and fresh memory costs time.
     if slope == 1:
@@ -102,9 +125,10 @@ def convolve(conv: nn.Conv2d, features: Tensor, slope: float = 1.0, add: Tensor 
 
 
 class _FastConvolutions(TorchFunctionMode):
-    def __init__(self, kernels: Kernels, opposed: Iterable[Tensor]) -> None:
+    def __init__(self, kernels: Kernels, opposed: Iterable[Tensor], narrow: bool) -> None:
         super().__init__()
-        self.kernels = kernels
+        self.winograd = partial(kernels.winograd, narrow=narrow)
+        self.winograd_weight = partial(kernels.winograd_weight, narrow=narrow)
         self._opposed = {id(weight): weight for weight in opposed if _may_be_opposed(weight)}
 
     def is_opposed(self, weight: Tensor) -> bool:
@@ -123,7 +147,7 @@ class _FastConvolutions(TorchFunctionMode):
                 return None
         opposed = tuple(map(self.is_opposed, weights))
         made: Tensor = _Residual.apply(  # type: ignore[no-untyped-call]
-            self.kernels, opposed, features, weights[0], first.bias, weights[1], second.bias
+            self, opposed, features, weights[0], first.bias, weights[1], second.bias
         )
         return made
 
@@ -158,8 +182,8 @@ class _FastConvolutions(TorchFunctionMode):
             return None
         opposed = self.is_opposed(weight)
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias)):
-            return _Convolution.apply(self.kernels, input, weight, bias, margin, opposed)  # type: ignore[no-untyped-call, no-any-return]
-        return self.kernels.winograd(input, weight, bias, margin, opposed=opposed)
+            return _Convolution.apply(self, input, weight, bias, margin, opposed)  # type: ignore[no-untyped-call, no-any-return]
+        return self.winograd(input, weight, bias, margin, opposed=opposed)
 
 
 def residual(first: nn.Conv2d, second: nn.Conv2d, features: Tensor) -> Tensor:
@@ -230,7 +254,7 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        kernels: Kernels,
+        mode: _FastConvolutions,
         features: Tensor,
         weight: Tensor,
         bias: Tensor | None,
@@ -238,21 +262,21 @@ class _Convolution(torch.autograd.Function):
         opposed: bool,
     ) -> Tensor:
         ctx.save_for_backward(features, weight)
-        ctx.kernels, ctx.padding, ctx.opposed = kernels, padding, opposed
-        return kernels.winograd(features, weight, bias, padding, opposed=opposed)
+        ctx.mode, ctx.padding, ctx.opposed = mode, padding, opposed
+        return mode.winograd(features, weight, bias, padding, opposed=opposed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        kernels, padding, opposed = ctx.kernels, ctx.padding, ctx.opposed
+        mode, padding, opposed = ctx.mode, ctx.padding, ctx.opposed
         features, weight = ctx.saved_tensors
         _, of_features, of_weight, of_bias, *_ = ctx.needs_input_grad
         return (
             None,
-            kernels.winograd(gradient, _turned(weight), None, 2 - padding, opposed=opposed)
+            mode.winograd(gradient, _turned(weight), None, 2 - padding, opposed=opposed)
             if of_features
             else None,
-            kernels.winograd_weight(features, gradient, padding, opposed) if of_weight else None,
+            mode.winograd_weight(features, gradient, padding, opposed) if of_weight else None,
             gradient.sum((0, 2, 3)) if of_bias else None,
             None,
             None,
@@ -265,7 +289,7 @@ class _Residual(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        kernels: Kernels,
+        mode: _FastConvolutions,
         opposed: tuple[bool, bool],
         features: Tensor,
         weight1: Tensor,
@@ -273,27 +297,25 @@ class _Residual(torch.autograd.Function):
         weight2: Tensor,
         bias2: Tensor | None,
     ) -> Tensor:
-        hidden = kernels.winograd(features, weight1, bias1, slope=0, opposed=opposed[0])
+        hidden = mode.winograd(features, weight1, bias1, slope=0, opposed=opposed[0])
         ctx.save_for_backward(features, hidden, weight1, weight2)
-        ctx.kernels, ctx.opposed = kernels, opposed
-        return kernels.winograd(hidden, weight2, bias2, add=features, opposed=opposed[1])
+        ctx.mode, ctx.opposed = mode, opposed
+        return mode.winograd(hidden, weight2, bias2, add=features, opposed=opposed[1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        kernels, opposed = ctx.kernels, ctx.opposed
+        mode, opposed = ctx.mode, ctx.opposed
         features, hidden, weight1, weight2 = ctx.saved_tensors
         _, _, of_features, of_weight1, of_bias1, of_weight2, of_bias2 = ctx.needs_input_grad
         # Where a ReLU gave zero, no gradient goes on.
-        inner = kernels.winograd(gradient, _turned(weight2), opposed=opposed[1], mask=hidden)
+        inner = mode.winograd(gradient, _turned(weight2), opposed=opposed[1], mask=hidden)
         return (
             None,
             None,
-            kernels.winograd(inner, _turned(weight1), add=gradient, opposed=opposed[0])
-            if of_features
-            else None,
-            kernels.winograd_weight(features, inner, opposed=opposed[0]) if of_weight1 else None,
+            mode.winograd(inner, _turned(weight1), add=gradient, opposed=opposed[0]) if of_features else None,
+            mode.winograd_weight(features, inner, opposed=opposed[0]) if of_weight1 else None,
             inner.sum((0, 2, 3)) if of_bias1 else None,
-            kernels.winograd_weight(hidden, gradient, opposed=opposed[1]) if of_weight2 else None,
+            mode.winograd_weight(hidden, gradient, opposed=opposed[1]) if of_weight2 else None,
             gradient.sum((0, 2, 3)) if of_bias2 else None,
         )
