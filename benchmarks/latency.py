@@ -39,6 +39,7 @@ NETWORKS = {
 YARDSTICK = "SMFANet+, SPConv"
 REFERENCE = "torch, float32, NCHW"
 NATIVE = "torch and native kernels, float32"
+NARROW = "torch and native kernels, bfloat16"
 
 Engine = Callable[[], object]
 
@@ -117,6 +118,8 @@ def torch_engines(fused: FusedModel, image: Tensor) -> Iterator[tuple[str, Engin
     native: Any = accelerate(last)
     if native is not last:
         yield NATIVE, lambda: native(given)
+        if native.narrows:
+            yield NARROW, lambda: in_bfloat16(native, given)
 
 
 def other_engines(

@@ -21,6 +21,7 @@ from training_runs import config, save_pictures
 import polyres
 from polyres.deploy.accelerate import AcceleratedModel, accelerate, narrows
 from polyres.encoders import ENCODERS
+from polyres.encoders.edsr import EDSR
 from polyres.errors import CheckpointError, ConfigError
 from polyres.layers import native
 from polyres.layers.equivariance import exchanged
@@ -741,7 +742,7 @@ def test_runs_use_them_unless_told_otherwise(tmp_path: Path, fast: bool, counted
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in first.state_dict().items())
 
 
-# Deeper networks.
+# Deeper and shallower networks.
 
 
 def test_deeper_networks_begin_as_the_shallower_ones(tmp_path: Path) -> None:
@@ -761,3 +762,29 @@ def test_deeper_networks_begin_as_the_shallower_ones(tmp_path: Path) -> None:
     rdn = {"name": "rdn", "options": {"channels": 8, "growth": 4, "blocks": 1, "layers": 1}}
     with pytest.raises(ConfigError, match=r"deepen is for EDSR"):
         initial_model(config(tmp_path, model=edsr(4, encoder=rdn), initial={**initial, "deepen": True}))
+
+
+def test_shallower_networks_begin_with_the_blocks_that_are_kept(tmp_path: Path) -> None:
+    model = polyres.build(polyres.ModelConfig.model_validate(edsr(4))).eval()
+    file = tmp_path / "deep.safetensors"
+    polyres.save(model, file)
+    initial = {**dict.fromkeys(("encoder", "upsampler"), str(file)), "without": [0, 2]}
+    save_pictures(tmp_path)
+    begun = initial_model(config(tmp_path, model=edsr(2), initial=initial)).eval()
+    image = random(1, 3, 9, 8).sigmoid()
+    encoder = polyres.load(file).encoder
+    assert isinstance(encoder, EDSR)
+    for block in (encoder.body[0], encoder.body[2]):
+        nn.init.zeros_(block.conv2.weight)
+        nn.init.zeros_(block.conv2.bias)
+    torch.testing.assert_close(begun.encoder(image), encoder(image))
+    assert torch.equal(begun.encoder(image), encoder.without([0, 2])(image))
+    assert begun.encoder.context == encoder.without([0, 2]).context == encoder.context - 4
+    with pytest.raises(ConfigError, match=r"blocks 0 to 3; got 4"):
+        initial_model(config(tmp_path, model=edsr(2), initial={**initial, "without": [1, 4]}))
+    with pytest.raises(CheckpointError, match="is not the one"):
+        initial_model(config(tmp_path, model=edsr(2), initial={**initial, "without": [1]}))
+    rdn = {"name": "rdn", "options": {"channels": 8, "growth": 4, "blocks": 1, "layers": 1}}
+    polyres.save(polyres.build(polyres.ModelConfig.model_validate(edsr(encoder=rdn))), file)
+    with pytest.raises(ConfigError, match=r"without is for EDSR"):
+        initial_model(config(tmp_path, model=edsr(2, encoder=rdn), initial=initial))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -123,6 +123,11 @@ def _whole(sums: nn.Conv2d, differences: nn.Conv2d, factor: float) -> nn.Conv2d:
     return conv
 
 
+def _context(blocks: int) -> int:
+    """One pixel for each 3x3 convolution, of the head and the tail too."""
+    return 2 + 2 * blocks
+
+
 class EDSR(Encoder):
     """A head, a chain of residual blocks, a closing convolution and a long skip.
 
@@ -161,7 +166,7 @@ class EDSR(Encoder):
             )
         self.centre = None if normalisation_equivariant else centre
         self.in_channels, self.out_channels = in_channels, channels
-        self.context = 2 + 2 * blocks  # one pixel for each 3x3 convolution
+        self.context = _context(blocks)
         bias = not normalisation_equivariant
         self.head = (
             conv3x3(in_channels, channels) if bias else ZeroSumConv2d(in_channels, channels, bias=False)
@@ -182,6 +187,16 @@ class EDSR(Encoder):
             for parameter in block.get_submodule("conv2").parameters():
                 nn.init.zeros_(parameter)
         return {f"body.{name}.{key}" for name, block in new for key in block.state_dict()}
+
+    def without(self, blocks: Collection[int]) -> EDSR:
+        """This encoder less some blocks, by their places in the chain from 0; it shares the others.
+
+        What single blocks add is little, and a short training makes up for it.
+        """
+        kept = [block for place, block in enumerate(self.body.children()) if place not in blocks]
+        made = self._with_body(nn.Sequential(*kept))
+        made.context = _context(len(kept))
+        return made
 
     def halved(self) -> EDSR:
         """See :meth:`Encoder.halved`; for what was trained with ``equivariant: turns-and-negatives``."""

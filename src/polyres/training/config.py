@@ -230,6 +230,10 @@ class InitialConfig(Section):
         default=False,
         description="the encoder, an EDSR, has more blocks than the file's: the further ones begin by adding nothing",
     )
+    without: list[int] = Field(
+        default=[],
+        description="blocks of the file's encoder, an EDSR, that are left out, counted from 0",
+    )
 
     @property
     def files(self) -> dict[str, Path]:
@@ -264,12 +268,13 @@ class RunConfig(Section):
     guard: GuardConfig = Field(default_factory=GuardConfig, description="when a number is not finite")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="of the convolutions; auto is bfloat16 where the processor has units for it",
+        description="of the convolutions; auto is bfloat16 where the processor has units for it: of all where these "
+        "take matrices, of the products of fast_convolutions alone where they take pairs",
     )
     fast_convolutions: bool = Field(
         default=True,
-        description="compute 3x3 convolutions in float32 on a CPU by minimal filtering (Winograd): about twice as "
-        "fast, other roundings",
+        description="compute 3x3 convolutions on a CPU without units for matrices by minimal filtering (Winograd): "
+        "twice as fast and more, other roundings",
     )
     equivariant: Symmetry | None = Field(
         default=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import torch
@@ -43,6 +43,7 @@ def _first_weights(config: RunConfig) -> tuple[SRModel, Set[str]]:
         for part, path in config.initial.files.items():
             theirs, new = load(path).get_submodule(part), set[str]()
             if part == "encoder":
+                theirs = _without(theirs, config.initial.without, path)
                 if config.initial.deepen:
                     new = _deepen(model.encoder, theirs, path)
                 fresh = new
@@ -58,6 +59,19 @@ def _first_weights(config: RunConfig) -> tuple[SRModel, Set[str]]:
             "part of it: initial: {encoder: FILE}"
         )
     return model, set()
+
+
+def _without(theirs: nn.Module, blocks: Sequence[int], path: Path) -> nn.Module:
+    """See :meth:`EDSR.without`."""
+    if not blocks:
+        return theirs
+    if not isinstance(theirs, EDSR):
+        raise ConfigError(f"initial.without is for EDSR's chain of blocks, in {path} too; leave it out")
+    last = len(list(theirs.body.children())) - 1
+    unknown = [block for block in blocks if not 0 <= block <= last]
+    if unknown:
+        raise ConfigError(f"initial.without: the encoder of {path} has blocks 0 to {last}; got {unknown[0]}")
+    return theirs.without(blocks)
 
 
 def _deepen(ours: nn.Module, theirs: nn.Module, path: Path) -> set[str]:
