@@ -108,10 +108,12 @@ def _device() -> Iterator[Finding]:
     import torch
 
     from polyres.deploy.devices import default_device, default_dtype, describe
-    from polyres.layers.native import kernels, why_none
+    from polyres.layers.native import has_narrow_products, kernels, why_none
 
     device = default_device()
     precision = str(default_dtype(device)).removeprefix("torch.")
+    if device.type == "cpu" and has_narrow_products() and default_dtype(device) == torch.float32:
+        precision += ", bfloat16 products in networks of 3x3 convolutions"
     yield Finding("device", "good", f"{device}, {precision}: {describe(device)}")
     if device.type == "cpu" and torch.version.cuda is not None:
         yield Finding(
