@@ -246,7 +246,7 @@ def _check(status: int) -> None:
     if status == -1:
         raise MemoryError("memory ran out in a native kernel")
     if status:
-        raise ValueError("a native kernel was given a size that it is not made for")
+        raise ValueError("a native kernel was asked for a size or precision that it is not made for")
 
 
 def kernels() -> Kernels | None:

@@ -26,7 +26,7 @@ enum {
     POINTS = REACH * REACH,
     VECTORS = 2,             /* vectors of a product's row that are computed together */
     BLOCK = VECTORS * LANES, /* output channels of a product */
-    NARROW = 2,              /* rows of a product at a time where WIDE are no longer left: LANES % WIDE is a multiple */
+    FEW = 2,                 /* rows of a product at a time where WIDE are no longer left: LANES % WIDE is a multiple */
     ROOM = 1 << 19           /* bytes that a batch of tiles fills at the points: a part of the second cache */
 };
 
@@ -594,8 +594,8 @@ INLINE void add_all_products(
     long channel = 0;
     for (; channel + WIDE <= depth; channel += WIDE)
         add_products(in + channel, in_apart, gradient, gradient_apart, to + channel * BLOCK, tiles, WIDE, narrow);
-    for (; channel < depth; channel += NARROW)
-        add_products(in + channel, in_apart, gradient, gradient_apart, to + channel * BLOCK, tiles, NARROW, narrow);
+    for (; channel < depth; channel += FEW)
+        add_products(in + channel, in_apart, gradient, gradient_apart, to + channel * BLOCK, tiles, FEW, narrow);
 }
 
 static int backward_item(const void *argument, long item) {
