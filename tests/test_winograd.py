@@ -257,6 +257,19 @@ def test_a_block_may_ask_for_products_of_bfloat16(narrow_kernels: Kernels, chann
             assert 1e-3 < (rounded - exact).std() / exact.std() < 0.15
 
 
+def test_both_gradients_are_of_products_of_bfloat16(narrow_kernels: Kernels) -> None:
+    conv = nn.Conv2d(20, 24, 3, padding=1, bias=False)
+    features, gradient = random(2, 20, 14, 13).requires_grad_(), random(2, 24, 14, 13, seed=1)
+    with fast_convolutions(narrow=True):
+        conv(features).backward(gradient)
+    turned = conv.weight.detach().transpose(0, 1).flip(2, 3)
+    of_weight = narrow_kernels.winograd_weight(features.detach(), gradient, narrow=True)
+    assert conv.weight.grad is not None
+    assert torch.equal(conv.weight.grad, of_weight)
+    assert features.grad is not None
+    assert torch.equal(features.grad, narrow_kernels.winograd(gradient, turned, narrow=True))
+
+
 @pytest.mark.parametrize(("count", "channels"), [(64, 48), (80, 64), (32, 16)])
 def test_channels_of_no_whole_vectors_of_opposites_are_refused(
     kernels: Kernels, count: int, channels: int
@@ -740,6 +753,33 @@ def test_runs_use_them_unless_told_otherwise(tmp_path: Path, fast: bool, counted
     assert bool(counted) == fast
     again = run(settings.model_copy(update={"output": tmp_path / "again"}))
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+@pytest.mark.parametrize("precision", ["auto", "bfloat16", "float32"])
+@pytest.mark.parametrize("able", ["pairs", "matrices", "neither"])
+def test_runs_take_what_the_processor_has_of_bfloat16(
+    tmp_path: Path, precision: str, able: str, narrow_kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Autocast where it takes matrices of it, or is asked for and has neither; products where it takes pairs."""
+    from polyres.training import loop
+
+    monkeypatch.setattr(loop, "has_fast_bfloat16", lambda device: able == "matrices")
+    monkeypatch.setattr(loop, "has_narrow_products", lambda: able == "pairs")
+    plain, asked = Kernels.winograd, set()
+
+    def note(self: Kernels, *rest: Any, **options: Any) -> Tensor:
+        asked.add(options["narrow"])
+        return plain(self, *rest, **options)
+
+    monkeypatch.setattr(Kernels, "winograd", note)
+    save_pictures(tmp_path)
+    run(config(tmp_path, model=edsr(), data={"patch": 20, "batch": 1}, steps=1, precision=precision))
+    if precision == "float32":
+        assert asked == {False}
+    elif able == "neither":
+        assert asked == ({False} if precision == "auto" else set())
+    else:
+        assert asked == ({True} if able == "pairs" else set())
 
 
 # Deeper and shallower networks.
