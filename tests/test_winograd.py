@@ -637,21 +637,21 @@ def test_engines_in_bfloat16_make_products_of_it_alone(
 
 def test_products_of_bfloat16_are_for_networks_of_such_convolutions_alone(narrow_kernels: Kernels) -> None:
     """Where matrix units, native forms or other layers do better they are left out."""
-    dense, mixed, native = (
-        polyres.fuse(polyres.build(polyres.ModelConfig.model_validate(edsr(**parts))), 2).encoder
+    models = [
+        polyres.fuse(polyres.build(polyres.ModelConfig.model_validate(edsr(**parts))), 2)
         for parts in (
             {},
             {"encoder": {"name": "smfanet"}},
             {"encoder": {"name": "krgn", "options": {"recalibration": "none"}}},
         )
-    )
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules[narrows.__module__], "has_fast_bfloat16", lambda device: False)
-        assert narrows(dense)
-        assert not narrows(mixed)
-        assert not narrows(native)
+        assert [narrows(fused.encoder) for fused in models] == [True, False, False]
+        forms = [accelerate(fused) for fused in models]
+        assert [isinstance(form, AcceleratedModel) and form.narrows for form in forms] == [True, False, False]
         patch.setattr(sys.modules[narrows.__module__], "has_fast_bfloat16", lambda device: True)
-        assert not narrows(dense)
+        assert not narrows(models[0].encoder)
 
 
 @settings(max_examples=25, deadline=None)

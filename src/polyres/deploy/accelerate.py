@@ -73,7 +73,7 @@ class AcceleratedModel(FusedModel):
                 self.fast = 0
             else:
                 self.context, self.multiple_of = further, math.lcm(self.multiple_of, BLOCK)
-        self.narrows = self.fast > 0 and narrows(encoder)
+        self.narrows = self.fast > 0 and narrows(fused.encoder)
 
     def forward(self, image: Tensor) -> Tensor:
         """See :meth:`FusedModel.forward`."""
