@@ -610,9 +610,12 @@ def test_engines_use_them_and_say_so(counted: list[int]) -> None:
 
 @pytest.mark.parametrize("able", [True, False])
 def test_engines_in_bfloat16_make_products_of_it_alone(
-    able: bool, narrow_kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+    able: bool, kernels: Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from polyres.upscale.engine import TorchEngine
+
+    if able and not kernels.has_bfloat16:
+        pytest.skip("needs a processor that multiplies pairs of bfloat16")
 
     monkeypatch.setattr(native.kernels(), "has_bfloat16", able)
     monkeypatch.setattr(sys.modules[narrows.__module__], "has_fast_bfloat16", lambda device: False)
@@ -635,7 +638,7 @@ def test_engines_in_bfloat16_make_products_of_it_alone(
     assert polyres.Upscaler(model, device="cpu", native=False).dtype == torch.float32
 
 
-def test_products_of_bfloat16_are_for_networks_of_such_convolutions_alone(narrow_kernels: Kernels) -> None:
+def test_products_of_bfloat16_are_for_networks_of_such_convolutions_alone(kernels: Kernels) -> None:
     """Where matrix units, native forms or other layers do better they are left out."""
     models = [
         polyres.fuse(polyres.build(polyres.ModelConfig.model_validate(edsr(**parts))), 2)
@@ -646,12 +649,35 @@ def test_products_of_bfloat16_are_for_networks_of_such_convolutions_alone(narrow
         )
     ]
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[narrows.__module__], "has_narrow_products", lambda: True)
         patch.setattr(sys.modules[narrows.__module__], "has_fast_bfloat16", lambda device: False)
         assert [narrows(fused.encoder) for fused in models] == [True, False, False]
         forms = [accelerate(fused) for fused in models]
         assert [isinstance(form, AcceleratedModel) and form.narrows for form in forms] == [True, False, False]
         patch.setattr(sys.modules[narrows.__module__], "has_fast_bfloat16", lambda device: True)
         assert not narrows(models[0].encoder)
+
+
+def test_products_of_bfloat16_have_a_tolerance_of_their_own(
+    narrow_kernels: Kernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from polyres.upscale import choice
+
+    monkeypatch.setattr(sys.modules[narrows.__module__], "has_fast_bfloat16", lambda device: False)
+    monkeypatch.setattr(choice, "is_installed", lambda name: False)
+    model = polyres.build(polyres.ModelConfig.model_validate(edsr()))
+
+    def reason(fast: bool) -> str | None:
+        for file in tmp_path.glob("engine-*.json"):  # what was chosen before
+            file.unlink()
+        made = choice.choose(model, polyres.Scale.of(2), ("float32", "bfloat16"), fast, tmp_path)
+        return {trial.precision: trial.reason for trial in made.trials}["bfloat16"]
+
+    for narrow, others in ((0, 1), (1, 0)):
+        monkeypatch.setattr(choice, "NARROW_TOLERANCE", narrow)
+        monkeypatch.setitem(choice.TOLERANCE, "bfloat16", others)
+        assert (reason(True) is None) == bool(narrow)
+        assert (reason(False) is None) == bool(others)
 
 
 @settings(max_examples=25, deadline=None)
@@ -757,14 +783,18 @@ def test_runs_use_them_unless_told_otherwise(tmp_path: Path, fast: bool, counted
 
 @pytest.mark.parametrize("precision", ["auto", "bfloat16", "float32"])
 @pytest.mark.parametrize("able", ["pairs", "matrices", "neither"])
+@pytest.mark.parametrize("dense", [True, False])
 def test_runs_take_what_the_processor_has_of_bfloat16(
-    tmp_path: Path, precision: str, able: str, narrow_kernels: Kernels, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, precision: str, able: str, dense: bool, kernels: Kernels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Autocast where it takes matrices of it, or is asked for and has neither; products where it takes pairs."""
+    """Autocast where it takes matrices or is asked for; products where it takes pairs and the encoder is dense."""
     from polyres.training import loop
 
-    monkeypatch.setattr(loop, "has_fast_bfloat16", lambda device: able == "matrices")
-    monkeypatch.setattr(loop, "has_narrow_products", lambda: able == "pairs")
+    for module in (loop, sys.modules[narrows.__module__]):
+        monkeypatch.setattr(module, "has_fast_bfloat16", lambda device: able == "matrices")
+    monkeypatch.setattr(sys.modules[narrows.__module__], "has_narrow_products", lambda: able == "pairs")
+    if able == "pairs" and not kernels.has_bfloat16:
+        pytest.skip("needs a processor that multiplies pairs of bfloat16")
     plain, asked = Kernels.winograd, set()
 
     def note(self: Kernels, *rest: Any, **options: Any) -> Tensor:
@@ -773,13 +803,12 @@ def test_runs_take_what_the_processor_has_of_bfloat16(
 
     monkeypatch.setattr(Kernels, "winograd", note)
     save_pictures(tmp_path)
-    run(config(tmp_path, model=edsr(), data={"patch": 20, "batch": 1}, steps=1, precision=precision))
-    if precision == "float32":
-        assert asked == {False}
-    elif able == "neither":
-        assert asked == ({False} if precision == "auto" else set())
-    else:
-        assert asked == ({True} if able == "pairs" else set())
+    mixed = {"encoder": {"name": "smfanet+", "options": {"channels": 16, "blocks": 1}}}
+    model = edsr() if dense else edsr(**mixed)
+    run(config(tmp_path, model=model, data={"patch": 20, "batch": 1}, steps=1, precision=precision))
+    narrow = able == "pairs" and dense and precision != "float32"
+    autocast = not narrow and (precision == "bfloat16" or (precision == "auto" and able == "matrices"))
+    assert asked == (set() if autocast else {narrow})
 
 
 # Deeper and shallower networks.

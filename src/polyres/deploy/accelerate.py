@@ -91,8 +91,8 @@ def narrows(encoder: Encoder) -> bool:
     """
     if not has_narrow_products() or has_fast_bfloat16(torch.device("cpu")) or has_native_form(encoder):
         return False
-    weights = sum(parameter.numel() for parameter in encoder.whole().parameters())
-    return fast_weights(encoder.whole()) >= NEARLY_ALL * weights
+    whole = encoder.whole()
+    return fast_weights(whole) >= NEARLY_ALL * sum(parameter.numel() for parameter in whole.parameters())
 
 
 def _is_autocast_to_bfloat16() -> bool:

@@ -269,7 +269,8 @@ class RunConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="of the convolutions; auto is bfloat16 where the processor has units for it: of all where these "
-        "take matrices, of the products of fast_convolutions alone where they take pairs",
+        "take matrices, of the products of fast_convolutions alone where they take pairs and nearly all of the "
+        "encoder is such convolutions",
     )
     fast_convolutions: bool = Field(
         default=True,

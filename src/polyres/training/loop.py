@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from polyres.data.crops import Batch, Batches
+from polyres.deploy.accelerate import narrows
 from polyres.deploy.devices import has_fast_bfloat16
 from polyres.layers.layout import channels_last
-from polyres.layers.native import fast_convolutions, has_narrow_products
+from polyres.layers.native import fast_convolutions
 from polyres.model import SRModel
 from polyres.training.adversary import Adversary
 from polyres.training.average import average_into, averaged_copy
@@ -254,9 +255,10 @@ def arithmetic(config: RunConfig, model: SRModel | None = None) -> AbstractConte
     """How convolutions are computed, as a context manager; those of ``model`` by what the run keeps its kernels to."""
     device = torch.device(config.device)
     fast = config.fast_convolutions and device.type == "cpu" and not config.compile
-    narrow = fast and config.precision != "float32" and has_narrow_products()
-    autocast = has_fast_bfloat16(device) or (config.precision == "bfloat16" and not narrow)
-    if autocast and config.precision != "float32":
+    narrow = fast and config.precision != "float32" and model is not None and narrows(model.encoder)
+    if not narrow and (
+        config.precision == "bfloat16" or (config.precision == "auto" and has_fast_bfloat16(device))
+    ):
         return torch.autocast(device.type, torch.bfloat16)
     opposed = (
         []

@@ -43,9 +43,12 @@ EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 #: Seconds that engines are timed for, all together; making them ready comes on top, once a machine and network.
 BUDGET = 2.0
 
-#: Largest difference from torch in float32, of 1, at which an engine counts as right: of white noise enlarged, which is
-#: far harder than a picture. Products of bfloat16 in minimal filtering come to 4e-2, and cost a picture 0.001 dB.
-TOLERANCE = {"float32": 1e-3, "bfloat16": 6e-2}
+#: Largest difference from torch in float32, of 1, at which an engine counts as right.
+TOLERANCE = {"float32": 1e-3, "bfloat16": 2e-2}
+
+#: The same where products alone are bfloat16, in minimal filtering, which rounds the trial's white noise coarsely:
+#: bundled models come to 4e-2 there, and to 0.001 dB on pictures (docs/convolutions.md).
+NARROW_TOLERANCE = 6e-2
 
 #: How much faster than torch another engine must be: less is noise, and torch needs no exported file.
 GAIN = 1.1
@@ -239,7 +242,8 @@ def _tried(model: SRModel, scale: Scale, precisions: tuple[str, ...], native: bo
         except Exception as error:  # other people's engines raise what they like, and torch always works
             out.append(Trial(name, precision, reason=f"failed: {str(error).splitlines()[0][:200]}"))
             continue
-        if not difference <= TOLERANCE[precision]:
+        narrow = (name, precision) == ("torch", "bfloat16") and native and narrows(model.encoder)
+        if not difference <= (NARROW_TOLERANCE if narrow else TOLERANCE[precision]):
             out.append(Trial(name, precision, None, difference, f"is off by {difference:.0e}"))
             continue
         calls[name, precision] = partial(engine, noise), difference

@@ -79,7 +79,7 @@ def count_fast(module: nn.Module) -> int:
 
 def fast_weights(module: nn.Module) -> int:
     """How many weights those convolutions have."""
-    return sum(conv.weight.numel() for conv in _fast(module))
+    return sum(9 * conv.in_channels * conv.out_channels for conv in _fast(module))
 
 
 def _fast(module: nn.Module) -> list[nn.Conv2d]:
@@ -92,7 +92,7 @@ def _fast(module: nn.Module) -> list[nn.Conv2d]:
         and conv.kernel_size == (3, 3)
         and conv.groups == 1
         and conv.stride == conv.dilation == (1, 1)
-        and _is_wide(conv.weight)
+        and _is_wide(conv.in_channels, conv.out_channels)
     ]
 
 
@@ -182,7 +182,8 @@ class _FastConvolutions(TorchFunctionMode):
             return None
         opposed = self.is_opposed(weight)
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (input, weight, bias)):
-            return _Convolution.apply(self, input, weight, bias, margin, opposed)  # type: ignore[no-untyped-call, no-any-return]
+            made: Tensor = _Convolution.apply(self, input, weight, bias, margin, opposed)  # type: ignore[no-untyped-call]
+            return made
         return self.winograd(input, weight, bias, margin, opposed=opposed)
 
 
@@ -219,7 +220,7 @@ def _margin(
     margin = {"same": 1, "valid": 0}.get(padding) if isinstance(padding, str) else _one(padding)
     if margin is None or margin > 2 or (groups, _one(stride), _one(dilation)) != (1, 1, 1):
         return None
-    if weight.shape[2:] != (3, 3) or input.ndim != 4 or not _is_wide(weight):
+    if weight.shape[2:] != (3, 3) or input.ndim != 4 or not _is_wide(weight.shape[1], weight.shape[0]):
         return None
     fits = min(input.shape[2:]) + 2 * margin >= 3 and _are_plain(input, weight, bias)
     return margin if fits else None
@@ -232,8 +233,8 @@ def _one(numbers: int | Sequence[int]) -> int | None:
     return numbers[0] if len(set(numbers)) == 1 else None
 
 
-def _is_wide(weight: Tensor) -> bool:
-    return weight.shape[1] >= FEWEST_IN and weight.shape[0] >= FEWEST_OUT
+def _is_wide(channels: int, count: int) -> bool:
+    return channels >= FEWEST_IN and count >= FEWEST_OUT
 
 
 def _are_plain(*tensors: Tensor | None) -> bool:
