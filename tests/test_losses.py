@@ -65,6 +65,17 @@ def test_losses_are_scalars_whose_slope_leads_to_the_target(name: str, vgg: dict
     assert loss(closer, target) < value
 
 
+def test_luma_is_that_of_bt601() -> None:
+    zero = torch.zeros(1, 3, 4, 4)
+    colours = torch.eye(3)[:, :, None, None].expand(3, 3, 4, 4)
+    loss = LOSSES.make("luma")
+    assert [float(loss(colour[None], zero)) for colour in colours] == pytest.approx([0.299, 0.587, 0.114])
+    assert loss(colours[:1] * 0.587 - colours[1:2] * 0.299, zero) == pytest.approx(0, abs=1e-7)
+    for channels in (1, 4):
+        output, target = torch.rand(2, channels, 4, 4), torch.rand(2, channels, 4, 4)
+        assert loss(output, target) == LOSSES.make("l1")(output, target)
+
+
 def test_fft_loss_of_white_noise_has_the_published_size() -> None:
     torch.manual_seed(0)
     noise, zero = torch.randn(4, 3, 128, 128), torch.zeros(4, 3, 128, 128)

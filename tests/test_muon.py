@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
+from torch import Tensor
 
 from polyres.errors import ConfigError
-from polyres.layers.equivariance import exchanged
+from polyres.layers.equivariance import Symmetry, symmetric
+from polyres.layers.representations import Representations
 from polyres.training import muon
 from polyres.training.config import OptimiserConfig
 from polyres.training.muon import Muon, matrix_shape, orthogonalised
@@ -102,23 +106,67 @@ def test_matrices_of_one_shape_move_as_each_alone(monkeypatch: pytest.MonkeyPatc
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_kernels_that_keep_opposites_move_as_any_other() -> None:
-    torch.manual_seed(0)
-    start, gradients = (torch.randn(2, 32, 48, 3, 3) for _ in range(2))
-    results = []
-    for halve in (False, True):
-        weights = [torch.nn.Parameter(value + exchanged(value, [0, 1])) for value in start]
+SYMMETRIES: list[Symmetry] = ["turns", "turns-and-negatives"]
+
+
+def kept(tensor: Tensor, symmetry: Symmetry) -> Tensor:
+    """The mean of kernels (..., K, C, 3, 3) over a symmetry."""
+    last = tensor.dim() - 4
+    return symmetric(tensor, symmetry, (last, last + 1), [(last + 2, last + 3)])
+
+
+def moved(start: Tensor, gradients: Tensor, symmetry: Symmetry, tied: list[bool]) -> list[Tensor]:
+    """Kernels after steps of Muon on ``gradients``, tied in some of them; the state goes through a file's form."""
+    weights, state = [torch.nn.Parameter(value.clone()) for value in start], None
+    for step, tie in enumerate(tied):
         optimiser = Muon(weights, lr=1e-2)
-        if halve:
-            optimiser.halve(weights)
-        for _ in range(3):
-            for weight, gradient in zip(weights, gradients, strict=True):
-                weight.grad = gradient + exchanged(gradient, [0, 1])
-            optimiser.step()
-        results.append([weight.detach() for weight in weights])
-    for ours, theirs, before in zip(*results, start, strict=True):
+        if tie:
+            optimiser.tie(weights, symmetry)
+        if state is not None:
+            optimiser.load_state_dict(state)
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = kept(gradient + step * gradient.roll(1, 0), symmetry)
+        optimiser.step()
+        state = copy.deepcopy(optimiser.state_dict())
+    return [weight.detach() for weight in weights]
+
+
+@pytest.mark.parametrize("shape", [(32, 48), (48, 32), (16, 16)])
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_kernels_that_keep_a_symmetry_move_as_any_other(symmetry: Symmetry, shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    start, gradients = kept(torch.randn(2, *shape, 3, 3), symmetry), torch.randn(2, *shape, 3, 3)
+    plain = moved(start, gradients, symmetry, [False] * 4)
+    for ours, theirs, before in zip(moved(start, gradients, symmetry, [True] * 4), plain, start, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-        assert (theirs - before - exchanged(before, [0, 1])).abs().max() > 1e-3
+        assert (ours - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("tied", [[True, True, False, False], [False, False, True, True]])
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_momentum_goes_on_where_other_kernels_are_tied(symmetry: Symmetry, tied: list[bool]) -> None:
+    torch.manual_seed(0)
+    start, gradients = kept(torch.randn(2, 32, 16, 3, 3), symmetry), torch.randn(2, 32, 16, 3, 3)
+    plain = moved(start, gradients, symmetry, [False] * 4)
+    for ours, theirs in zip(moved(start, gradients, symmetry, tied), plain, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_kernels_consist_of_their_blocks(symmetry: Symmetry) -> None:
+    torch.manual_seed(0)
+    shape = (48, 32, 3, 3)
+    one, other = kept(torch.randn(2, *shape), symmetry)
+    form = Representations(shape, symmetry)
+    torch.testing.assert_close(form.whole(form.free(one)), one)
+    blocks = [form.split(form.free(kernel)[None]) for kernel in (one, other)]
+    torch.testing.assert_close(form.join([matrices for matrices, _ in blocks[0]])[0], form.free(one))
+    values = [torch.linalg.svdvals(matrices).flatten().repeat(times) for matrices, times in blocks[0]]
+    together = torch.cat(values).sort(descending=True).values
+    torch.testing.assert_close(together, torch.linalg.svdvals(one.flatten(1)), rtol=1e-4, atol=1e-4)
+    product = (one.flatten(1) @ other.flatten(1).mT @ one.flatten(1)).reshape(shape)
+    parts = [a.matrices @ b.matrices.mT @ a.matrices for a, b in zip(*blocks, strict=True)]
+    torch.testing.assert_close(form.whole(form.join(parts)[0]), product, rtol=1e-4, atol=1e-4)
 
 
 def test_a_rare_direction_learns_as_fast_as_a_common_one() -> None:

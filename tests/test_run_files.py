@@ -66,6 +66,9 @@ def test_on_is_a_key_and_no_is_false(tmp_path: Path) -> None:
     [
         ({"schedule": "multistep"}, "needs milestones"),
         ({"milestones": [3]}, "without schedule: multistep"),
+        ({"schedule": "wsd"}, "wsd needs decay"),
+        ({"decay": 3}, "decay needs schedule wsd"),
+        ({"schedule": "wsd", "decay": 10**6}, "decay is 1000000, but the run has"),
         ({"schedule": "multistep", "milestones": [3, 2]}, "ascending"),
         ({"schedule": "restarts", "periods": [3], "restarts": [1, 1]}, "one value for each"),
     ],
@@ -88,12 +91,16 @@ def test_schedules_that_cannot_be_are_refused(
             {5: 0.5, 10: 0.5, 20: 0.25, 30: 0},
         ),
         ({"schedule": "cosine", "final_lr": 0.1}, {2: 1, 51: 0.55, 100: 0.1}),
+        (
+            {"schedule": "wsd", "decay": 64, "final_lr": 0.2},
+            {0: 0.5, 2: 1, 36: 1, 37: 0.9, 40: 0.8, 52: 0.6, 100: 0.2},
+        ),
     ],
 )
 def test_schedules_by_their_values(
     tmp_path: Path, options: dict[str, object], rates: dict[int, float]
 ) -> None:
-    optimiser = config(tmp_path, optimiser={"lr": 1, "warmup": 2, **options}).optimiser
+    optimiser = config(tmp_path, steps=100, optimiser={"lr": 1, "warmup": 2, **options}).optimiser
     for step, rate in rates.items():
         assert learning_rate(step, 100, optimiser) == pytest.approx(rate), step
 

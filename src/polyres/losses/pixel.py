@@ -11,10 +11,29 @@ from torch import Tensor
 from polyres.losses.base import Loss
 from polyres.registry import Entry
 
+#: Parts of red, green and blue in luma, of BT.601.
+_LUMA = (0.299, 0.587, 0.114)
+
 
 def charbonnier(output: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
     """Mean of ``sqrt(d^2 + epsilon^2)``: L1 that is smooth at zero."""
     return torch.sqrt((output - target).square() + epsilon**2).mean()
+
+
+def luma(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of the luma (BT.601); other than three channels: of all of them.
+
+    The Y that papers measure is this times 219/255, plus a constant.
+    """
+    difference = output - target
+    if difference.shape[1] == len(_LUMA):
+        weights = torch.tensor(_LUMA, dtype=difference.dtype, device=difference.device)
+        difference = torch.einsum("nchw,c->nhw", difference, weights)
+    return difference.abs().mean()
+
+
+def _luma() -> Loss:
+    return luma
 
 
 def _l1() -> Loss:
@@ -31,6 +50,13 @@ def _charbonnier(epsilon: float = 1e-3) -> Loss:
 
 ENTRIES: list[Entry[Loss]] = [
     Entry("l1", _l1, "mean absolute difference", "common", "Apache-2.0"),
+    Entry(
+        "luma",
+        _luma,
+        "mean absolute difference of luma; colours need a little l1 beside it",
+        "ITU-R BT.601",
+        "Apache-2.0",
+    ),
     Entry("mse", _mse, "mean squared difference", "common", "Apache-2.0"),
     Entry(
         "charbonnier",

@@ -121,9 +121,12 @@ class OptimiserConfig(Section):
         "or a class of torch.optim such as RMSprop",
     )
     lr: float = Field(default=5e-4, gt=0, description="peak learning rate")
-    schedule: Literal["cosine", "multistep", "restarts", "constant"] = Field(
-        default="cosine", description="what follows the warm-up"
+    schedule: Literal["cosine", "multistep", "restarts", "constant", "wsd"] = Field(
+        default="cosine",
+        description="what follows the warm-up; wsd stays at the peak until the last steps (decay), so that a run can "
+        "be made longer for as long as those have not begun",
     )
+    decay: int = Field(default=0, ge=0, description="wsd: last steps, in which the learning rate falls")
     final_lr: float = Field(default=1e-6, ge=0, description="learning rate at the end of each cosine")
     warmup: int = Field(default=200, ge=0, description="steps from zero to the peak")
     milestones: list[int] = Field(
@@ -150,7 +153,9 @@ class OptimiserConfig(Section):
 
     @model_validator(mode="after")
     def _scheduled(self) -> OptimiserConfig:
-        """The lists that the schedule needs are there, and no others."""
+        """What the schedule needs is there, and nothing else."""
+        if (self.schedule == "wsd") != (self.decay > 0):
+            raise ValueError("schedule wsd needs decay, a number of steps; decay needs schedule wsd")
         for schedule, lists in (("multistep", ["milestones"]), ("restarts", ["periods", "restarts"])):
             given = [name for name in lists if getattr(self, name)]
             if self.schedule == schedule and not getattr(self, lists[0]):
@@ -318,6 +323,8 @@ class RunConfig(Section):
             raise ValueError(
                 f"equivariant goes with the optimisers {', '.join(KEEPING)}, and not with sharding; leave one out"
             )
+        if self.optimiser.decay > self.steps:
+            raise ValueError(f"optimiser.decay is {self.optimiser.decay}, but the run has {self.steps} steps")
         if self.gan is not None and self.gan.start >= self.steps:
             raise ValueError(
                 f"gan.start is {self.gan.start}, but the run has {self.steps} steps: it would never begin"

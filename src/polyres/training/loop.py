@@ -30,7 +30,7 @@ from polyres.training.processes import Processes
 from polyres.training.schedule import learning_rate, set_learning_rate
 from polyres.training.sharding import is_divided, local
 from polyres.training.state import StepReport, TrainingState
-from polyres.training.symmetry import GradientMeans, opposed_kernels, tied_weights
+from polyres.training.symmetry import GradientMeans, opposed_kernels, tied_kernels, tied_weights
 from polyres.training.teacher import Teacher
 
 OnStep = Callable[[TrainingState, StepReport], None]
@@ -44,7 +44,7 @@ def begin(model: SRModel, config: RunConfig) -> TrainingState:
     adversary = None if config.gan is None else Adversary(config.gan, config.seed, config.device)
     optimiser = make_optimiser(model, config.optimiser)
     if config.equivariant is not None and isinstance(optimiser, Muon):
-        optimiser.halve(opposed_kernels(model.encoder, config.equivariant))
+        optimiser.tie(tied_kernels(model.encoder, config.equivariant), config.equivariant)
     return TrainingState(model, averaged_copy(model), optimiser, adversary)
 
 

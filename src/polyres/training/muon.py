@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from polyres.layers.equivariance import from_halves, halves
+from polyres.layers.equivariance import GROUP_SIZES, Symmetry
+from polyres.layers.representations import Representations
 
 #: Matrices with fewer rows or columns than this have no directions worth balancing; Adam takes them.
 SMALLEST_SIDE = 16
@@ -21,6 +22,9 @@ SMALLEST_SIDE = 16
 #: Of the quintic that drives all singular values towards one, and how often it is applied.
 _COEFFICIENTS = 3.4445, -4.7750, 2.0315
 _ITERATIONS = 5
+
+#: Added to norms, so that a matrix of zeros stays one.
+_LEAST = 1e-7
 
 #: Numbers of matrices that are balanced together at most: small ones take longer to begin with than to compute.
 _TOGETHER = 1 << 23
@@ -54,14 +58,22 @@ class Muon(Optimizer):
     ) -> None:
         defaults = {"lr": lr, "betas": betas, "momentum": momentum, "weight_decay": weight_decay, "eps": eps}
         super().__init__(params, defaults)
-        self._halved: dict[int, Tensor] = {}
+        self._tied: dict[int, tuple[Tensor, Representations]] = {}
 
-    def halve(self, kernels: Iterable[Tensor]) -> None:
-        """Balance ``kernels``, whose gradients keep opposites, as the two halves that they consist of.
+    def tie(self, kernels: Iterable[Tensor], symmetry: Symmetry) -> None:
+        """Balance ``kernels``, whose gradients keep ``symmetry``, as the small matrices that they consist of.
 
-        Steps are the same, up to rounding, for a quarter of the products (:func:`polyres.layers.equivariance.halves`).
+        Steps are the same, up to rounding, for a fraction of the products, and momentum is kept of free values alone.
+
+        Args:
+            kernels: (K, C, h, h), K and C in whole groups of the symmetry.
+            symmetry: that their gradients will keep, which is not checked.
         """
-        self._halved.update((id(kernel), kernel) for kernel in kernels)
+        made: dict[torch.Size, Representations] = {}
+        for kernel in kernels:
+            if kernel.shape not in made:
+                made[kernel.shape] = Representations(kernel.shape, symmetry).to(kernel)
+            self._tied[id(kernel)] = kernel, made[kernel.shape]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -85,7 +97,7 @@ class Muon(Optimizer):
                 gradient = cast(Tensor, parameter.grad)
                 yield parameter, _adam(self.state[parameter], gradient, group["betas"], group["eps"])
             else:
-                kind = (parameter.shape, parameter.dtype, parameter.device, id(parameter) in self._halved)
+                kind = (parameter.shape, parameter.dtype, parameter.device, id(parameter) in self._tied)
                 alike.setdefault(kind, []).append(parameter)
         for parameters in alike.values():
             together = max(1, _TOGETHER // parameters[0].numel())
@@ -93,25 +105,40 @@ class Muon(Optimizer):
                 part = parameters[first : first + together]
                 yield from zip(part, self._balanced(part, group["momentum"]), strict=True)
 
-    def _balanced(self, parameters: Sequence[Tensor], decay: float) -> Tensor:
-        """The directions of matrices of one shape, (number, ...)."""
-        ahead = torch.stack([self._ahead(parameter, decay) for parameter in parameters])
+    def _balanced(self, parameters: Sequence[Tensor], decay: float) -> Iterable[Tensor]:
+        """The directions of matrices of one shape."""
         shape = cast(tuple[int, int], matrix_shape(parameters[0]))
         factor = _ADAM_SIZE * max(shape) ** 0.5
-        if id(parameters[0]) not in self._halved:
+        if id(parameters[0]) not in self._tied:
+            ahead = torch.stack([self._ahead(p, cast(Tensor, p.grad), decay) for p in parameters])
             return orthogonalised(ahead.reshape(-1, *shape)).mul_(factor).reshape(ahead.shape)
-        # Of all output channels at once: whole groups of opposites stay together.
-        made = torch.stack([half.unflatten(0, (len(ahead), -1)) for half in halves(ahead.flatten(0, 1))], 1)
-        balanced = orthogonalised(made.flatten(3)).mul_(factor).reshape(made.shape)
-        return from_halves(*(half.flatten(0, 1) for half in balanced.unbind(1))).reshape(ahead.shape)
+        form = self._tied[id(parameters[0])][1]
+        ahead = torch.stack([self._ahead(p, form.free(cast(Tensor, p.grad)), decay) for p in parameters])
+        blocks = form.split(ahead)
+        squares = [times * matrices.square().sum((1, 2, 3), keepdim=True) for matrices, times in blocks]
+        norm = torch.stack(squares).sum(0).sqrt()
+        balanced = form.join([_iterated(matrices / (norm + _LEAST)) for matrices, _ in blocks])
+        return map(form.whole, balanced.mul_(factor))
 
-    def _ahead(self, parameter: Tensor, decay: float) -> Tensor:
-        """The momentum of a matrix as it will be."""
-        state, gradient = self.state[parameter], cast(Tensor, parameter.grad)
+    def _ahead(self, parameter: Tensor, gradient: Tensor, decay: float) -> Tensor:
+        """The momentum of a matrix, or of its free values, as it will be."""
+        state = self.state[parameter]
         if not state:
-            state["momentum"] = torch.zeros_like(parameter)
+            state["momentum"] = torch.zeros_like(gradient)
+        if state["momentum"].shape != gradient.shape:
+            state["momentum"] = self._converted(parameter, state["momentum"])
         momentum = state["momentum"].lerp_(gradient, 1 - decay)
         return gradient.lerp(momentum, decay)
+
+    def _converted(self, parameter: Tensor, momentum: Tensor) -> Tensor:
+        """The momentum of a checkpoint in which other kernels were tied."""
+        if momentum.shape != parameter.shape:
+            group = parameter.shape[0] // momentum.shape[0]
+            symmetry = next(name for name, size in GROUP_SIZES.items() if size == group)
+            momentum = Representations(parameter.shape, symmetry).to(momentum).whole(momentum)
+        if id(parameter) not in self._tied:
+            return momentum
+        return self._tied[id(parameter)][1].free(momentum).clone()
 
 
 def _adam(state: dict[str, Any], gradient: Tensor, betas: tuple[float, float], eps: float) -> Tensor:
@@ -143,14 +170,16 @@ def matrix_shape(parameter: Tensor) -> tuple[int, int] | None:
 def orthogonalised(matrix: Tensor) -> Tensor:
     """``matrix`` (rows, columns) with its singular values brought to about one (0.7 to 1.2), its directions kept.
 
-    Also several of them, (number, rows, columns), or several that consist of blocks, (number, blocks, rows, columns).
+    Also several of them, (number, rows, columns).
     """
+    return _iterated(matrix / (torch.linalg.vector_norm(matrix, dim=(-2, -1), keepdim=True) + _LEAST))
+
+
+def _iterated(matrix: Tensor) -> Tensor:
+    """``matrix``, whose singular values are at most one, with those brought to about one."""
     a, b, c = _COEFFICIENTS
     tall = matrix.shape[-2] > matrix.shape[-1]
     x: Tensor = matrix.mT if tall else matrix
-    x = x / (
-        torch.linalg.vector_norm(x, dim=tuple(range(matrix.dim() > 2, matrix.dim())), keepdim=True) + 1e-7
-    )
     for _ in range(_ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x

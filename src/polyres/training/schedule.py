@@ -1,4 +1,4 @@
-"""Learning rates: a straight warm-up, then a cosine, cosines with restarts, milestones, or nothing."""
+"""Learning rates: a straight warm-up, then a cosine, cosines with restarts, milestones, a late decay, or nothing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ def learning_rate(step: int, steps: int, config: OptimiserConfig) -> float:
     """Of the step after ``step`` steps.
 
     The cosine begins where the warm-up ends. Milestones and restarts count from the beginning of the run, as in
-    BasicSR, whose option files they come from.
+    BasicSR, whose option files they come from. The late decay (wsd: S. Hu et al., "MiniCPM", arXiv 2404.06395) falls
+    with the square root of its steps (A. Haegele et al., arXiv 2405.18392).
     """
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     if config.schedule == "constant":
         return config.lr
+    if config.schedule == "wsd":
+        progress = max(0.0, 1 - (steps - step) / config.decay)
+        return config.final_lr + (config.lr - config.final_lr) * (1 - math.sqrt(progress))
     if config.schedule == "multistep":
         return config.lr * config.factor ** bisect_right(config.milestones, step)
     if config.schedule == "restarts":
