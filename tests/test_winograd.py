@@ -847,13 +847,38 @@ def test_shallower_networks_begin_with_the_blocks_that_are_kept(tmp_path: Path) 
         nn.init.zeros_(block.conv2.weight)
         nn.init.zeros_(block.conv2.bias)
     torch.testing.assert_close(begun.encoder(image), encoder(image))
-    assert torch.equal(begun.encoder(image), encoder.without([0, 2])(image))
-    assert begun.encoder.context == encoder.without([0, 2]).context == encoder.context - 4
+    assert torch.equal(begun.encoder(image), encoder.with_blocks([1, 3])(image))
+    assert begun.encoder.context == encoder.with_blocks([1, 3]).context == encoder.context - 4
     with pytest.raises(ConfigError, match=r"blocks 0 to 3; got 4"):
         initial_model(config(tmp_path, model=edsr(2), initial={**initial, "without": [1, 4]}))
     with pytest.raises(CheckpointError, match="is not the one"):
         initial_model(config(tmp_path, model=edsr(2), initial={**initial, "without": [1]}))
     rdn = {"name": "rdn", "options": {"channels": 8, "growth": 4, "blocks": 1, "layers": 1}}
     polyres.save(polyres.build(polyres.ModelConfig.model_validate(edsr(encoder=rdn))), file)
-    with pytest.raises(ConfigError, match=r"without is for EDSR"):
-        initial_model(config(tmp_path, model=edsr(2, encoder=rdn), initial=initial))
+    for key in ("without", "twice"):
+        wrong = config(tmp_path, model=edsr(2, encoder=rdn), initial={"encoder": str(file), key: [1]})
+        with pytest.raises(ConfigError, match=rf"{key} is for EDSR"):
+            initial_model(wrong)
+
+
+def test_blocks_that_come_twice_add_half_each_time(tmp_path: Path) -> None:
+    model = polyres.build(polyres.ModelConfig.model_validate(edsr(3))).eval()
+    file = tmp_path / "model.safetensors"
+    polyres.save(model, file)
+    initial = {**dict.fromkeys(("encoder", "upsampler"), str(file)), "without": [0], "twice": [1]}
+    save_pictures(tmp_path)
+    begun = initial_model(config(tmp_path, model=edsr(3), initial=initial)).eval()
+    assert isinstance(model.encoder, EDSR)
+    feature = random(1, 16, 9, 8)
+    first, again, last = begun.encoder.body
+    # Of the second block, which is now the first two; the third is as it was, and the first is gone.
+    torch.testing.assert_close(2 * (first(feature) - feature), model.encoder.body[1](feature) - feature)
+    assert torch.equal(first(feature), again(feature))
+    assert torch.equal(last(feature), model.encoder.body[2](feature))
+    first.conv1.weight.data.zero_()
+    assert not torch.equal(first(feature), again(feature))
+    assert begun.encoder.context == model.encoder.context
+    with pytest.raises(ConfigError, match=r"twice: .* blocks 0 to 2; got 3"):
+        initial_model(config(tmp_path, model=edsr(4), initial={**initial, "twice": [3]}))
+    with pytest.raises(ConfigError, match="block 0 is in without and in twice"):
+        initial_model(config(tmp_path, model=edsr(4), initial={**initial, "twice": [0, 1]}))

@@ -239,6 +239,11 @@ class InitialConfig(Section):
         default=[],
         description="blocks of the file's encoder, an EDSR, that are left out, counted from 0",
     )
+    twice: list[int] = Field(
+        default=[],
+        description="blocks of the file's encoder, an EDSR, that come twice, each time adding half of what they did: a "
+        "deeper network that begins nearly as good",
+    )
 
     @property
     def files(self) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import torch
@@ -43,7 +43,7 @@ def _first_weights(config: RunConfig) -> tuple[SRModel, Set[str]]:
         for part, path in config.initial.files.items():
             theirs, new = load(path).get_submodule(part), set[str]()
             if part == "encoder":
-                theirs = _without(theirs, config.initial.without, path)
+                theirs = _chosen(theirs, config.initial, path)
                 if config.initial.deepen:
                     new = _deepen(model.encoder, theirs, path)
                 fresh = new
@@ -61,17 +61,26 @@ def _first_weights(config: RunConfig) -> tuple[SRModel, Set[str]]:
     return model, set()
 
 
-def _without(theirs: nn.Module, blocks: Sequence[int], path: Path) -> nn.Module:
-    """See :meth:`EDSR.without`."""
-    if not blocks:
+def _chosen(theirs: nn.Module, initial: InitialConfig, path: Path) -> nn.Module:
+    """See :meth:`EDSR.with_blocks`."""
+    keys = {"without": initial.without, "twice": initial.twice}
+    asked = [key for key, blocks in keys.items() if blocks]
+    if not asked:
         return theirs
     if not isinstance(theirs, EDSR):
-        raise ConfigError(f"initial.without is for EDSR's chain of blocks, in {path} too; leave it out")
+        raise ConfigError(f"initial.{asked[0]} is for EDSR's chain of blocks, in {path} too; leave it out")
     last = len(list(theirs.body.children())) - 1
-    unknown = [block for block in blocks if not 0 <= block <= last]
-    if unknown:
-        raise ConfigError(f"initial.without: the encoder of {path} has blocks 0 to {last}; got {unknown[0]}")
-    return theirs.without(blocks)
+    for key in asked:
+        unknown = [block for block in keys[key] if not 0 <= block <= last]
+        if unknown:
+            raise ConfigError(
+                f"initial.{key}: the encoder of {path} has blocks 0 to {last}; got {unknown[0]}"
+            )
+    both = sorted(set(initial.without) & set(initial.twice))
+    if both:
+        raise ConfigError(f"initial: block {both[0]} is in without and in twice; name it in one of them")
+    kept = [block for block in range(last + 1) if block not in initial.without]
+    return theirs.with_blocks([block for block in kept for _ in range(1 + (block in initial.twice))])
 
 
 def _deepen(ours: nn.Module, theirs: nn.Module, path: Path) -> set[str]:
