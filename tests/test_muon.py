@@ -110,7 +110,7 @@ SYMMETRIES: list[Symmetry] = ["turns", "turns-and-negatives"]
 
 
 def kept(tensor: Tensor, symmetry: Symmetry) -> Tensor:
-    """The mean of kernels (..., K, C, 3, 3) over a symmetry."""
+    """The mean of kernels (..., K, C, h, h) over a symmetry."""
     last = tensor.dim() - 4
     return symmetric(tensor, symmetry, (last, last + 1), [(last + 2, last + 3)])
 
@@ -131,11 +131,13 @@ def moved(start: Tensor, gradients: Tensor, symmetry: Symmetry, tied: list[bool]
     return [weight.detach() for weight in weights]
 
 
-@pytest.mark.parametrize("shape", [(32, 48), (48, 32), (16, 16)])
+@pytest.mark.parametrize(
+    "shape", [(32, 48, 3, 3), (48, 32, 3, 3), (16, 16, 3, 3), (32, 96, 1, 1), (16, 32, 5, 5)]
+)
 @pytest.mark.parametrize("symmetry", SYMMETRIES)
-def test_kernels_that_keep_a_symmetry_move_as_any_other(symmetry: Symmetry, shape: tuple[int, int]) -> None:
+def test_kernels_that_keep_a_symmetry_move_as_any_other(symmetry: Symmetry, shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    start, gradients = kept(torch.randn(2, *shape, 3, 3), symmetry), torch.randn(2, *shape, 3, 3)
+    start, gradients = kept(torch.randn(2, *shape), symmetry), torch.randn(2, *shape)
     plain = moved(start, gradients, symmetry, [False] * 4)
     for ours, theirs, before in zip(moved(start, gradients, symmetry, [True] * 4), plain, start, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)

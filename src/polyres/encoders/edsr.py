@@ -192,10 +192,9 @@ class EDSR(Encoder):
     def with_blocks(self, places: Sequence[int]) -> EDSR:
         """A copy whose chain is these blocks of this one's, by their places from 0.
 
-        Single blocks add little to a trained network, and what they add hardly depends on what the next ones have
-        added: a short training makes up for blocks that are left out, and one that comes n times, each adding the nth
-        part, does nearly what it did, with more weights to learn on with (Chang et al., "Multi-level residual networks
-        from dynamical systems view", arXiv 1710.10348).
+        Single blocks change little of what a trained network's next ones see: a short training makes up for blocks that
+        are left out, and one that comes n times, each adding the nth part, does nearly what it did, with more weights
+        to learn on with (Chang et al., "Multi-level residual networks from dynamical systems view", arXiv 1710.10348).
         """
         was, times = list(self.body.children()), Counter(places)
         chain = [copy.deepcopy(was[place]) for place in places]

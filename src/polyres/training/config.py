@@ -127,7 +127,9 @@ class OptimiserConfig(Section):
         "be made longer for as long as those have not begun",
     )
     decay: int = Field(default=0, ge=0, description="wsd: last steps, in which the learning rate falls")
-    final_lr: float = Field(default=1e-6, ge=0, description="learning rate at the end of each cosine")
+    final_lr: float = Field(
+        default=1e-6, ge=0, description="learning rate at the end of each cosine or decay"
+    )
     warmup: int = Field(default=200, ge=0, description="steps from zero to the peak")
     milestones: list[int] = Field(
         default=[], description="multistep: steps done when the learning rate is multiplied by factor"
