@@ -22,8 +22,9 @@ from polyres.layers import recalibrate
 from polyres.layers.blocks import ZeroSumConv2d
 from polyres.layers.equivariance import Symmetry, exchanged, keeps_opposites, symmetric
 from polyres.training import run
+from polyres.training.loop import begin
 from polyres.training.start import initial_model
-from polyres.training.symmetry import GradientMeans, begin_equivariant, tied_weights
+from polyres.training.symmetry import GradientMeans, begin_equivariant, tied_kernels, tied_weights
 
 SYMMETRIES: tuple[Symmetry, ...] = ("turns", "turns-and-negatives")
 
@@ -244,6 +245,20 @@ def test_training_keeps_the_form(tmp_path: Path, symmetry: Symmetry, optimiser: 
     assert still == ({"encoder.tail.bias"} if symmetry == "turns-and-negatives" else set())
     untied = run(config(tmp_path, output=str(tmp_path / "untied"), **changes))
     assert distance_from_symmetric(untied, symmetry) > 1e-2
+
+
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+def test_momentum_is_kept_of_free_values_alone(tmp_path: Path, symmetry: Symmetry) -> None:
+    save_pictures(tmp_path)
+    settings = config(tmp_path, model=parts(symmetry), equivariant=symmetry, optimiser={"name": "muon"})
+    state = begin(initial_model(settings), settings)
+    kernels = tied_kernels(state.model.encoder, symmetry)
+    assert kernels
+    for kernel in kernels:
+        kernel.grad = torch.ones_like(kernel)
+    state.optimiser.step()
+    size = {"turns": 8, "turns-and-negatives": 16}[symmetry]
+    assert {k.numel() / state.optimiser.state[k]["momentum"].numel() for k in kernels} == {size}
 
 
 def test_it_begins_as_strong_as_any_other(tmp_path: Path) -> None:
