@@ -88,6 +88,13 @@ def orbits(
     return torch.stack([image[::size].flatten() for image in images])
 
 
+def orbit_of(table: Tensor) -> Tensor:
+    """The orbit that each value of the flat tensor is in: the other way round of a ``table`` of :func:`orbits`."""
+    orbit = torch.empty(table.numel(), dtype=torch.int64)
+    orbit[table] = torch.arange(table.shape[1])
+    return orbit
+
+
 def _check(tensor: Tensor, symmetry: Symmetry, channels: Sequence[int]) -> None:
     """Channels come in whole groups."""
     size = GROUP_SIZES[symmetry]

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from polyres.layers.equivariance import GROUP_SIZES, Symmetry, orbits
+from polyres.layers.equivariance import GROUP_SIZES, Symmetry, orbit_of, orbits
 
 #: Side of the plane on which the turns are read off.
 _SIDE = 3
@@ -49,9 +49,7 @@ class Representations:
         self.shape, self.size = tuple(shape), GROUP_SIZES[symmetry]
         table = orbits(shape, symmetry, (0, 1), [(2, 3)])
         self._fields, self._seen = shape[0] // self.size, math.prod(shape[1:])
-        places = torch.empty(math.prod(shape), dtype=torch.int64)
-        places[table] = torch.arange(table.shape[1])
-        self._places = places
+        self._places = orbit_of(table)
         # What one row sees, as images of what it sees in the first channel of each group of inputs.
         first = torch.arange(self._seen).reshape(-1, self.size, shape[2] * shape[3])[:, 0].flatten()
         self._columns = (table.reshape(self.size, -1, self._seen)[:, 0] % self._seen)[:, first]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
 from polyres.errors import ConfigError
-from polyres.layers.equivariance import GROUP_SIZES, Symmetry, exchanged, orbits, symmetric, turns
+from polyres.layers.equivariance import GROUP_SIZES, Symmetry, exchanged, orbit_of, orbits, symmetric, turns
 
 #: Part of a weight from a file that may lie outside the form: what the roundings of a long training leave.
 _TOLERANCE = 1e-2
@@ -76,10 +76,8 @@ class _Mean:
     def __init__(self, tied: Tied) -> None:
         self._weight, device = tied.weight, tied.weight.device
         table = orbits(tied.weight.shape, tied.symmetry, tied.channels, tied.planes)
-        self._size, count = table.shape
-        orbit = torch.empty(table.numel(), dtype=torch.int64)
-        orbit[table] = torch.arange(count)
-        self._table, self._orbit, self._signs = table.flatten().to(device), orbit.to(device), None
+        self._size = len(table)
+        self._table, self._orbit, self._signs = table.flatten().to(device), orbit_of(table).to(device), None
         if tied.changes_sign and tied.symmetry == "turns-and-negatives":
             signs = torch.ones(table.numel())
             signs[table[GROUP_SIZES["turns"] :]] = -1
@@ -94,7 +92,7 @@ class _Mean:
         if self._signs is not None:
             values = values * self._signs
         values = values.index_select(0, self._table)  # several times as fast as values[table]
-        # Turns last: what a feature and its negative cancel is exactly zero.
+        # Negatives before turns, so that what a feature and its negative cancel is exactly zero.
         mean = values.view(-1, GROUP_SIZES["turns"], len(values) // self._size).sum(0).sum(0) / self._size
         mean = mean.index_select(0, self._orbit)
         if self._signs is not None:
