@@ -31,6 +31,7 @@ _SIGNATURES = {
     "polyres_add_block": [_POINTER] * 5 + [_LONG] * 3 + [_INT, _INT],
     "polyres_has_pairs": [],
     "polyres_winograd": [_POINTER] * 6 + [_LONG] * 6 + [_FLOAT, _INT, _INT, _INT],
+    "polyres_winograd_residual": [_POINTER] * 8 + [_LONG] * 5 + [_INT] * 4,
     "polyres_winograd_weight": [_POINTER] * 3 + [_LONG] * 6 + [_INT, _INT, _INT],
 }
 
@@ -217,6 +218,51 @@ class Kernels:
         )  # fmt: skip
         _check(status)
         return out
+
+    def winograd_residual(
+        self,
+        features: Tensor,
+        weights: tuple[Tensor, Tensor],
+        biases: tuple[Tensor | None, Tensor | None] = (None, None),
+        opposed: tuple[bool, bool] = (False, False),
+        mask: Tensor | None = None,
+        narrow: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """``inner = relu(first convolution)`` and ``features + second convolution of inner``.
+
+        To the bit what two calls of :meth:`winograd` give; the second convolution follows close behind the first, so
+        that what it looks at is in the cache still.
+
+        Args:
+            features: (N, C, H, W), fastest if channels_last.
+            weights: (K, C, 3, 3) and (C, K, 3, 3).
+            biases: (K,) and (C,), or None.
+            opposed: of either weight, as of :meth:`winograd`.
+            mask: (N, K, H, W), or None: if given, inner is the convolution where that is positive, zero elsewhere.
+            narrow: as of :meth:`winograd`.
+
+        Returns:
+            inner, (N, K, H, W), and the sum, like ``features``; both channels_last.
+        """
+        (images, channels, height, width), count = features.shape, len(weights[0])
+        inner, out = (
+            self.empty(images, size, height, width, memory_format=torch.channels_last)
+            for size in (count, channels)
+        )
+        last = features.contiguous(memory_format=torch.channels_last)
+        mask = None if mask is None else mask.contiguous(memory_format=torch.channels_last)
+        parts = [
+            None if part is None else part.contiguous()
+            for pair in zip(weights, biases, strict=True)
+            for part in pair
+        ]
+        status = self._library.polyres_winograd_residual(
+            last.data_ptr(), *(None if part is None else part.data_ptr() for part in parts),
+            None if mask is None else mask.data_ptr(), inner.data_ptr(), out.data_ptr(), images, height, width,
+            channels, count, *opposed, narrow, torch.get_num_threads(),
+        )  # fmt: skip
+        _check(status)
+        return inner, out
 
     def winograd_weight(
         self,

@@ -12,6 +12,8 @@
  * Where the processor multiplies pairs of bfloat16 and adds both products to a float, products can be made of such pairs
  * (`narrow`): what is at the points is rounded then, all else is as ever. A pair is of two channels, or of two tiles for
  * the gradient of a weight, and takes the place of a float. */
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #if defined(__AVX512F__)
@@ -409,10 +411,11 @@ INLINE long depth_of(const picture *what) { return what->opposed ? what->channel
 
 typedef struct {
     picture what;
+    float *memory;                         /* of the next three */
     const float *weights, *bias, *nothing; /* bias: (rounded kernels) */
     const float *mask, *add;               /* as out, or NULL */
     float *out;
-    long kernels, batch, batches;
+    long kernels, batch, items;
     float slope;
     int narrow;
 } forward;
@@ -489,34 +492,71 @@ static void finish_tile(const forward *job, long tile, const float *from, long a
     else finish_tile_as(job, tile, from, apart, job->slope, 1);
 }
 
-static int forward_item(const void *argument, long item) {
-    const forward *job = argument;
+/* Floats between the points of a batch, of the input and of the products. One vector more than they take, so that the
+ * points of a tile do not all fall into the same few lines of the cache. */
+INLINE long in_apart_of(const forward *job) {
+    return job->batch * rounded(job->what.channels, LANES) / (job->narrow ? 2 : 1) + LANES;
+}
+INLINE long out_apart_of(const forward *job) { return job->batch * rounded(job->kernels, BLOCK) + LANES; }
+
+INLINE long desk_of(const forward *job) { return POINTS * (in_apart_of(job) + out_apart_of(job)); }
+
+/* One batch of tiles, at a desk for their points. */
+static void forward_batch(const forward *job, long part, float *desk) {
     const picture *what = &job->what;
-    const long share = job->narrow ? 2 : 1, batch = job->batch; /* channels in the place of a float */
+    const long share = job->narrow ? 2 : 1; /* channels in the place of a float */
     const long width = rounded(what->channels, LANES) / share, blocks = rounded(job->kernels, BLOCK) / BLOCK;
     const long depth = depth_of(what) / share, form = job->narrow ? CHANNELS : FLOATS;
-    /* One vector more, so that the points of a tile do not all fall into the same few lines of the cache. */
-    const long in_apart = batch * width + LANES, out_apart = batch * blocks * BLOCK + LANES;
-    float *in = zeros(POINTS * (in_apart + out_apart));
-    if (!in) return -1;
-    float *out = in + POINTS * in_apart;
-    const long all = (tiles_of(what) + batch - 1) / batch;
-    for (long part = strip_start(all, job->batches, item); part < strip_start(all, job->batches, item + 1); part++) {
-        const long first = part * batch, left = tiles_of(what) - first, count = left < batch ? left : batch;
-        for (long i = 0; i < count; i++) tile_to_points(what, first + i, job->nothing, in + i * width, in_apart, form);
-        for (long point = 0; point < POINTS; point++)
-            for (long block = 0; block < blocks; block++) {
-                const float *weights = job->weights + (point * blocks + block) * depth * BLOCK;
-                const float *from = in + point * in_apart + (what->opposed && 2 * block >= blocks ? depth : 0);
-                float *to = out + point * out_apart + block * BLOCK;
-                for (long i = 0; i < count; i += WIDE, from += WIDE * width, to += WIDE * blocks * BLOCK)
-                    if (HAS_PAIRS && job->narrow)
-                        rows_of_product(from, width, depth, weights, to, blocks * BLOCK, WIDE, 1);
-                    else rows_of_product(from, width, depth, weights, to, blocks * BLOCK, WIDE, 0);
-            }
-        for (long i = 0; i < count; i++) finish_tile(job, first + i, out + i * blocks * BLOCK, out_apart);
+    const long in_apart = in_apart_of(job), out_apart = out_apart_of(job);
+    float *in = desk, *out = desk + POINTS * in_apart;
+    const long first = part * job->batch, left = tiles_of(what) - first, count = left < job->batch ? left : job->batch;
+    for (long i = 0; i < count; i++) tile_to_points(what, first + i, job->nothing, in + i * width, in_apart, form);
+    for (long point = 0; point < POINTS; point++)
+        for (long block = 0; block < blocks; block++) {
+            const float *weights = job->weights + (point * blocks + block) * depth * BLOCK;
+            const float *from = in + point * in_apart + (what->opposed && 2 * block >= blocks ? depth : 0);
+            float *to = out + point * out_apart + block * BLOCK;
+            for (long i = 0; i < count; i += WIDE, from += WIDE * width, to += WIDE * blocks * BLOCK)
+                if (HAS_PAIRS && job->narrow)
+                    rows_of_product(from, width, depth, weights, to, blocks * BLOCK, WIDE, 1);
+                else rows_of_product(from, width, depth, weights, to, blocks * BLOCK, WIDE, 0);
+        }
+    for (long i = 0; i < count; i++) finish_tile(job, first + i, out + i * blocks * BLOCK, out_apart);
+}
+
+INLINE long batches_of(const forward *job) { return (tiles_of(&job->what) + job->batch - 1) / job->batch; }
+
+static int forward_item(const void *argument, long item) {
+    const forward *job = argument;
+    float *desk = zeros(desk_of(job));
+    if (!desk) return -1;
+    const long all = batches_of(job);
+    for (long part = strip_start(all, job->items, item); part < strip_start(all, job->items, item + 1); part++)
+        forward_batch(job, part, desk);
+    free(desk);
+    return 0;
+}
+
+/* Make a job's weights, of which `what`, `slope` and `narrow` are known; 0, -1 or -2 as below. free() its memory. */
+static int begin_forward(forward *job, const float *weight, const float *bias, long kernels) {
+    const picture *what = &job->what;
+    const int opposed = what->opposed;
+    if (what->out_height < 1 || what->out_width < 1) return -2;
+    if ((opposed && !may_be_opposed(kernels, what->channels)) || (job->narrow && !HAS_PAIRS)) return -2;
+    const long wide = rounded(kernels, BLOCK), depth = depth_of(what), size = POINTS * wide * depth;
+    float *memory = zeros(size + wide + what->channels + kernels + (opposed ? kernels * depth * 9 : 0));
+    if (!memory) return -1;
+    job->memory = memory, job->kernels = kernels;
+    job->weights = memory, job->bias = memory + size, job->nothing = memory + size + wide;
+    if (opposed) {
+        float *halves = memory + size + wide + what->channels + kernels;
+        halved(weight, halves, kernels, what->channels);
+        weight = halves;
     }
-    free(in);
+    kernels_to_points(weight, memory, kernels, opposed ? depth : what->channels, depth);
+    if (job->narrow) in_pairs(memory, memory, POINTS * wide / BLOCK * depth);
+    if (bias) memcpy(memory + size, bias, kernels * sizeof(float));
+    job->batch = batch_of(rounded(what->channels, LANES) + wide, tiles_of(what));
     return 0;
 }
 
@@ -532,27 +572,91 @@ int polyres_winograd(
     long images, long height, long width, long channels, long kernels, long padding, float slope, int opposed,
     int narrow, int threads
 ) {
-    forward job = {.what = picture_of(in, images, height, width, channels, padding, opposed)};
-    if (job.what.out_height < 1 || job.what.out_width < 1) return -2;
-    if ((opposed && !may_be_opposed(kernels, channels)) || (narrow && !HAS_PAIRS)) return -2;
-    const long wide = rounded(kernels, BLOCK), depth = depth_of(&job.what), size = POINTS * wide * depth;
-    float *memory = zeros(size + wide + channels + kernels + (opposed ? kernels * depth * 9 : 0));
-    if (!memory) return -1;
-    job.weights = memory, job.bias = memory + size, job.nothing = memory + size + wide;
-    if (opposed) {
-        float *halves = memory + size + wide + channels + kernels;
-        halved(weight, halves, kernels, channels);
-        weight = halves;
+    forward job = {
+        .what = picture_of(in, images, height, width, channels, padding, opposed),
+        .mask = mask, .add = add, .out = out, .slope = slope, .narrow = narrow
+    };
+    int status = begin_forward(&job, weight, bias, kernels);
+    if (status) return status;
+    const long all = batches_of(&job);
+    job.items = threads == 1 ? 1 : all < 4L * threads ? all : 4L * threads;
+    status = share_out(forward_item, &job, job.items, threads);
+    free(job.memory);
+    return status;
+}
+
+/* Two convolutions of which the second follows close behind the first, so that what it looks at is in the cache still.
+ * Threads take batches of either from one queue, in which each comes after those that it looks at. */
+typedef struct {
+    forward first, second; /* with as many batches */
+    long lead;             /* batches that the first is ahead of the second */
+    atomic_long *next;     /* in the queue */
+    atomic_char *made;     /* which batches of the first there are */
+} chain;
+
+/* Wait for the batches of the first up to `last`, of which those before `known` are there. */
+static long await_batches(const chain *job, long known, long last) {
+    for (; known <= last; known++)
+        while (!atomic_load_explicit(&job->made[known], memory_order_acquire)) sched_yield();
+    return known;
+}
+
+static int chain_item(const void *argument, long item) {
+    const chain *job = argument;
+    const long one = desk_of(&job->first), other = desk_of(&job->second);
+    float *desk = zeros(one > other ? one : other);
+    if (!desk) return -1; /* before a batch is taken: others may wait for it */
+    const long all = batches_of(&job->first), in_turns = 2 * (all - job->lead);
+    const long reach = job->first.what.across + 1; /* the last tile that one looks at is so many further on */
+    long known = 0;
+    for (long place; (place = atomic_fetch_add(job->next, 1)) < 2 * all;) {
+        /* First the lead, then one of the second and one of the first in turns, then the rest of the second. */
+        const long turn = place - job->lead;
+        if (turn < 0 || (turn < in_turns && turn % 2)) {
+            const long part = turn < 0 ? place : job->lead + turn / 2;
+            forward_batch(&job->first, part, desk);
+            atomic_store_explicit(&job->made[part], 1, memory_order_release);
+        } else {
+            const long part = turn < in_turns ? turn / 2 : turn - in_turns / 2;
+            const long last = ((part + 1) * job->second.batch - 1 + reach) / job->first.batch;
+            known = await_batches(job, known, last < all ? last : all - 1);
+            forward_batch(&job->second, part, desk);
+        }
     }
-    kernels_to_points(weight, memory, kernels, opposed ? depth : channels, depth);
-    if (narrow) in_pairs(memory, memory, POINTS * wide / BLOCK * depth);
-    if (bias) memcpy(memory + size, bias, kernels * sizeof(float));
-    job.mask = mask, job.add = add, job.out = out, job.kernels = kernels, job.slope = slope, job.narrow = narrow;
-    job.batch = batch_of(rounded(channels, LANES) + wide, tiles_of(&job.what));
-    const long all = (tiles_of(&job.what) + job.batch - 1) / job.batch;
-    job.batches = threads == 1 ? 1 : all < 4L * threads ? all : 4L * threads;
-    const int status = share_out(forward_item, &job, job.batches, threads);
-    free(memory);
+    free(desk);
+    return 0;
+}
+
+/* inner = relu(convolution of in + bias1), or that convolution where mask > 0 and else 0 if there is a mask;
+ * out = in + convolution of inner + bias2. To the bit what two calls of the function above give.
+ * in and out: (images, height, width, channels); inner and mask: (images, height, width, kernels); weight1: (kernels,
+ * channels, 3, 3); weight2: (channels, kernels, 3, 3). The rest and the result as above. */
+int polyres_winograd_residual(
+    const float *in, const float *weight1, const float *bias1, const float *weight2, const float *bias2,
+    const float *mask, float *inner, float *out, long images, long height, long width, long channels, long kernels,
+    int opposed1, int opposed2, int narrow, int threads
+) {
+    forward first = {
+        .what = picture_of(in, images, height, width, channels, 1, opposed1),
+        .mask = mask, .out = inner, .slope = mask ? 1 : 0, .narrow = narrow
+    };
+    forward second = {
+        .what = picture_of(inner, images, height, width, kernels, 1, opposed2),
+        .add = in, .out = out, .slope = 1, .narrow = narrow
+    };
+    int status = begin_forward(&first, weight1, bias1, kernels);
+    if (!status) status = begin_forward(&second, weight2, bias2, channels);
+    if (!status) {
+        first.batch = second.batch = first.batch < second.batch ? first.batch : second.batch;
+        const long all = batches_of(&first), needed = 2 + first.what.across / first.batch;
+        const long lead = needed + threads; /* so that none has to wait, most of the time */
+        atomic_long next = 0;
+        atomic_char *made = calloc(all, sizeof *made);
+        const chain job = {first, second, lead < all ? lead : all, &next, made};
+        status = made ? share_out(chain_item, &job, threads < all ? threads : all, threads) : -1;
+        free(made);
+    }
+    free(first.memory), free(second.memory);
     return status;
 }
 

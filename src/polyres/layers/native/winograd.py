@@ -128,6 +128,7 @@ class _FastConvolutions(TorchFunctionMode):
     def __init__(self, kernels: Kernels, opposed: Iterable[Tensor], narrow: bool) -> None:
         super().__init__()
         self.winograd = partial(kernels.winograd, narrow=narrow)
+        self.winograd_residual = partial(kernels.winograd_residual, narrow=narrow)
         self.winograd_weight = partial(kernels.winograd_weight, narrow=narrow)
         self._opposed = {id(weight): weight for weight in opposed if _may_be_opposed(weight)}
 
@@ -145,9 +146,12 @@ class _FastConvolutions(TorchFunctionMode):
             )
             if margin != 1 or conv.padding_mode != "zeros" or conv.in_channels != size:
                 return None
-        opposed = tuple(map(self.is_opposed, weights))
+        opposed = self.is_opposed(weights[0]), self.is_opposed(weights[1])
+        biases = first.bias, second.bias
+        if not torch.is_grad_enabled():
+            return self.winograd_residual(features, weights, biases, opposed)[1]
         made: Tensor = _Residual.apply(  # type: ignore[no-untyped-call]
-            self, opposed, features, weights[0], first.bias, weights[1], second.bias
+            self, opposed, features, weights[0], biases[0], weights[1], biases[1]
         )
         return made
 
@@ -196,7 +200,7 @@ def residual(first: nn.Conv2d, second: nn.Conv2d, features: Tensor) -> Tensor:
         features: (N, C, H, W).
     """
     mode = _current.get()
-    if mode is not None and torch.is_grad_enabled():
+    if mode is not None:
         made = mode.residual(first, second, features)
         if made is not None:
             return made
@@ -298,10 +302,10 @@ class _Residual(torch.autograd.Function):
         weight2: Tensor,
         bias2: Tensor | None,
     ) -> Tensor:
-        hidden = mode.winograd(features, weight1, bias1, slope=0, opposed=opposed[0])
+        hidden, made = mode.winograd_residual(features, (weight1, weight2), (bias1, bias2), opposed)
         ctx.save_for_backward(features, hidden, weight1, weight2)
         ctx.mode, ctx.opposed = mode, opposed
-        return mode.winograd(hidden, weight2, bias2, add=features, opposed=opposed[1])
+        return made
 
     @staticmethod
     @once_differentiable
@@ -310,11 +314,13 @@ class _Residual(torch.autograd.Function):
         features, hidden, weight1, weight2 = ctx.saved_tensors
         _, _, of_features, of_weight1, of_bias1, of_weight2, of_bias2 = ctx.needs_input_grad
         # Where a ReLU gave zero, no gradient goes on.
-        inner = mode.winograd(gradient, _turned(weight2), opposed=opposed[1], mask=hidden)
+        inner, made = mode.winograd_residual(
+            gradient, (_turned(weight2), _turned(weight1)), opposed=opposed[::-1], mask=hidden
+        )
         return (
             None,
             None,
-            mode.winograd(inner, _turned(weight1), add=gradient, opposed=opposed[0]) if of_features else None,
+            made if of_features else None,
             mode.winograd_weight(features, inner, opposed=opposed[0]) if of_weight1 else None,
             inner.sum((0, 2, 3)) if of_bias1 else None,
             mode.winograd_weight(hidden, gradient, opposed=opposed[1]) if of_weight2 else None,
