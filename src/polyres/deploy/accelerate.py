@@ -79,8 +79,10 @@ class AcceleratedModel(FusedModel):
         """See :meth:`FusedModel.forward`."""
         narrow = self.narrows and _is_autocast_to_bfloat16()
         whole = torch.autocast("cpu", enabled=False) if narrow else nullcontext()
+        # What the kernels are given lies in this format then, from the encoder's first convolution on.
+        last = image.contiguous(memory_format=torch.channels_last) if self.fast else image
         with whole, fast_convolutions(self.fast > 0, self._opposed, narrow):
-            return super().forward(image)
+            return super().forward(last)
 
 
 def narrows(encoder: Encoder) -> bool:
