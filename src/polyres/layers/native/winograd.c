@@ -648,8 +648,8 @@ int polyres_winograd_residual(
     if (!status) status = begin_forward(&second, weight2, bias2, channels);
     if (!status) {
         first.batch = second.batch = first.batch < second.batch ? first.batch : second.batch;
-        const long all = batches_of(&first), needed = 2 + first.what.across / first.batch;
-        const long lead = needed + threads; /* so that none has to wait, most of the time */
+        /* The second's first batch looks at so many of the first; with more, threads seldom have to wait. */
+        const long all = batches_of(&first), seen = 2 + first.what.across / first.batch, lead = seen + threads;
         atomic_long next = 0;
         atomic_char *made = calloc(all, sizeof *made);
         const chain job = {first, second, lead < all ? lead : all, &next, made};
