@@ -240,8 +240,9 @@ deviation of the errors, ours / torch's, by that of the result:
 {narrow}
 
 On the twelve validation pictures `small` loses 0.0007, -0.0002 and 0.0007 dB at ×2, ×3 and ×4 by it, by torch's
-bfloat16 0.0037, 0.0003 and 0.0007 (`python benchmarks/precision.py --model src/polyres/weights/bundled/small.safetensors
---data ../shared/data/validation --scale 2`).
+bfloat16 0.0037, 0.0003 and 0.0007
+(`python benchmarks/precision.py --model src/polyres/weights/bundled/small.safetensors --data ../shared/data/validation
+--scale 2`).
 
 A residual block's second convolution follows close behind the first, so that what it looks at is in the cache still;
 in training so do the gradients of their features. Results are the same to the bit. Times of a block by those of its
