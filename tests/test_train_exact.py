@@ -194,6 +194,31 @@ def test_changes_are_listed_and_refused_unless_allowed(folder: Path) -> None:
     ]
 
 
+def test_a_key_that_is_new_since_is_no_change_at_its_default(folder: Path) -> None:
+    settings = config(folder, losses=[{"name": "l1"}], initial={"encoder": "x.safetensors"})
+    state = begin(initial_model(config(folder)), settings)
+    older = identity(settings, "abc")
+    for section, key in (
+        (older, "equivariant"),
+        (older["optimiser"], "weight_decay"),
+        (older["losses"][0], "weight"),
+        (older["initial"], "without"),
+    ):
+        del section[key]
+    (folder / "out").mkdir()
+    save_checkpoint(folder / "out", {**state.state_dict(), "run": older})
+    restore(state, config(folder, losses=[{"name": "l1"}], initial={"encoder": "x.safetensors"}), "abc")
+    later = config(
+        folder, losses=[{"name": "l1", "weight": 2}], initial={"encoder": "x.safetensors", "without": [1]}
+    )
+    with pytest.raises(CheckpointError, match=r"initial.without .* to \[1\]; losses .*2.0"):
+        restore(state, later, "abc")
+    del older["data"]["scales"]["3"]  # no key of polyres, though it has the default's value
+    save_checkpoint(folder / "out", {**state.state_dict(), "run": older})
+    with pytest.raises(CheckpointError, match=r"data.scales.3 changed from null to 1.0"):
+        restore(state, config(folder, losses=[{"name": "l1"}], initial=settings.initial), "abc")
+
+
 def test_a_run_leaves_its_whole_story(folder: Path) -> None:
     data = {"validation": [str(folder / "pictures")], "validation_pictures": 1}
     run(config(folder, steps=2, data=data, validate_every=1))

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from polyres.errors import CheckpointError
 from polyres.training.checkpoint import load_checkpoint
 from polyres.training.config import RunConfig
@@ -53,10 +55,9 @@ def restore(state: TrainingState, config: RunConfig, fingerprint: str, allow_cha
         CheckpointError: none that can be read, one of another model, or changes that are not allowed.
     """
     saved = load_checkpoint(config.output)
-    changed = list(changes(saved["run"], identity(config, fingerprint)))
-    if changed and (
-        not allow_changes or saved["run"].get("model") != json.loads(config.model.model_dump_json())
-    ):
+    now = identity(config, fingerprint)
+    changed = list(changes(_completed(saved["run"], config, now), now))
+    if changed and (not allow_changes or any(line.startswith("model.") for line in changed)):
         hint = "" if allow_changes else ", or add --allow-changes"
         raise CheckpointError(
             f"the checkpoint in {config.output} is of another run: {'; '.join(changed)}. Put them back{hint}; a new "
@@ -80,6 +81,33 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             yield f"{key} changed from {json.dumps(old.get(key))} to {json.dumps(new.get(key))}"
+
+
+def _completed(before: Mapping[str, Any], config: BaseModel, now: Mapping[str, Any]) -> dict[str, Any]:
+    """``before``, by a polyres that may not have known all keys, with those that have their default values ``now``.
+
+    A key's default means what was done before there was one.
+
+    Args:
+        before: of a checkpoint.
+        config: of which ``now`` is the JSON, or a section of it.
+        now: likewise.
+    """
+    complete = dict(before)
+    for name, field in type(config).model_fields.items():
+        value, then = getattr(config, name), before.get(name)
+        if name not in now:
+            continue
+        if name not in before and value == field.get_default(call_default_factory=True):
+            complete[name] = now[name]
+        elif isinstance(value, BaseModel) and isinstance(then, Mapping):
+            complete[name] = _completed(then, value, now[name])
+        elif isinstance(value, list) and isinstance(then, list) and len(value) == len(then):
+            parts = zip(then, value, now[name], strict=True)
+            complete[name] = [
+                _completed(*part) if isinstance(part[1], BaseModel) else part[0] for part in parts
+            ]
+    return complete
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
