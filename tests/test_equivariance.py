@@ -26,7 +26,7 @@ from polyres.training.loop import begin
 from polyres.training.start import initial_model
 from polyres.training.symmetry import GradientMeans, begin_equivariant, tied_kernels, tied_weights
 
-SYMMETRIES: tuple[Symmetry, ...] = ("turns", "turns-and-negatives")
+SYMMETRIES: tuple[Symmetry, ...] = ("flips", "flips-and-negatives", "turns", "turns-and-negatives")
 
 TURNS: dict[str, Callable[[Tensor], Tensor]] = {
     "rows": lambda x: x.flip(-2),
@@ -65,8 +65,9 @@ def distance_from_symmetric(model: polyres.SRModel, symmetry: Symmetry) -> float
 
 def group_average(kernel: Tensor, symmetry: Symmetry) -> Tensor:
     """The mean over the group, element by element, from what each does to each channel; a kernel (O, I, k, k)."""
-    negatives = (False, True) if symmetry == "turns-and-negatives" else (False,)
-    elements = list(product(negatives, (False, True), (False, True), (False, True)))
+    negatives = (False, True) if "negatives" in symmetry else (False,)
+    transposed = (False, True) if "turns" in symmetry else (False,)
+    elements = list(product(negatives, transposed, (False, True), (False, True)))
     return torch.stack([acted_on(kernel, *element) for element in elements]).mean(0)
 
 
@@ -135,11 +136,13 @@ def test_a_turned_picture_gives_the_turned_result(symmetry: Symmetry, scale: Any
     with torch.no_grad():
         result = model(picture, scale)
         for name, turn in TURNS.items():
-            other = model(turn(picture), swapped if name in ("transposed", "quarter") else scale)
-            torch.testing.assert_close(other, turn(result), atol=2e-5, rtol=0, msg=name)
+            quarter = name in ("transposed", "quarter")
+            other = model(turn(picture), swapped if quarter else scale)
+            alike = torch.allclose(other, turn(result), atol=2e-5, rtol=0)
+            assert alike == ("turns" in symmetry or not quarter), name
         negative = model(1 - picture, scale)
     as_negative = torch.allclose(negative, 1 - result, atol=2e-5)
-    assert as_negative == (symmetry == "turns-and-negatives")
+    assert as_negative == ("negatives" in symmetry)
     base = F.interpolate(picture, result.shape[-2:], mode="bilinear")
     assert float((result - base).abs().max()) > 1e-2  # there is something to turn
 
@@ -211,8 +214,8 @@ def test_fusing_leaves_out_what_opposites_make_twice(symmetry: Symmetry) -> None
     whole = fused.whole()
     counts = [sum(p.numel() for p in one.encoder.body.parameters() if p.dim() == 4) for one in (fused, whole)]
     assert counts[1] == 4 * 16 * 16 * 9
-    assert counts[0] == (counts[1] // 2 if symmetry == "turns-and-negatives" else counts[1])
-    assert (whole is fused) == (symmetry == "turns")
+    assert counts[0] == (counts[1] // 2 if "negatives" in symmetry else counts[1])
+    assert (whole is fused) == ("negatives" not in symmetry)
     image = torch.rand(1, 3, 9, 14)
     with torch.no_grad():
         expected = model(image, 2)
@@ -242,7 +245,7 @@ def test_training_keeps_the_form(tmp_path: Path, symmetry: Symmetry, optimiser: 
     assert distance_from_symmetric(trained, symmetry) < 1e-5
     still = {key for key, value in trained.state_dict().items() if torch.equal(before[key], value)}
     # The last bias is the same for a feature and its negative, and the head takes their difference.
-    assert still == ({"encoder.tail.bias"} if symmetry == "turns-and-negatives" else set())
+    assert still == ({"encoder.tail.bias"} if "negatives" in symmetry else set())
     untied = run(config(tmp_path, output=str(tmp_path / "untied"), **changes))
     assert distance_from_symmetric(untied, symmetry) > 1e-2
 
@@ -257,8 +260,8 @@ def test_momentum_is_kept_of_free_values_alone(tmp_path: Path, symmetry: Symmetr
     for kernel in kernels:
         kernel.grad = torch.ones_like(kernel)
     state.optimiser.step()
-    size = {"turns": 8, "turns-and-negatives": 16}[symmetry]
-    assert {k.numel() / state.optimiser.state[k]["momentum"].numel() for k in kernels} == {size}
+    ties = {"flips": 4, "flips-and-negatives": 8, "turns": 8, "turns-and-negatives": 16}[symmetry]
+    assert {k.numel() / state.optimiser.state[k]["momentum"].numel() for k in kernels} == {ties}
 
 
 def test_it_begins_as_strong_as_any_other(tmp_path: Path) -> None:
@@ -345,8 +348,10 @@ def test_encoders_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="encoders of plain convolutions"):
         tied_weights(recalibrated, "turns")
     black = polyres.ENCODERS.make("edsr-baseline", channels=16, blocks=1)
-    with pytest.raises(ConfigError, match=r"centre: 0\.5"):
-        begin_equivariant(black, "turns-and-negatives", black.state_dict().keys())
+    for symmetry in ("turns-and-negatives", "flips-and-negatives"):
+        rest = symmetry.removesuffix("-and-negatives")
+        with pytest.raises(ConfigError, match=rf"centre: 0\.5.* or write equivariant: {rest}$"):
+            begin_equivariant(black, symmetry, black.state_dict().keys())
 
 
 def test_who_sees_differences_alone_needs_no_centre() -> None:

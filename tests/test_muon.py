@@ -106,7 +106,7 @@ def test_matrices_of_one_shape_move_as_each_alone(monkeypatch: pytest.MonkeyPatc
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-SYMMETRIES: list[Symmetry] = ["turns", "turns-and-negatives"]
+SYMMETRIES: list[Symmetry] = ["flips", "flips-and-negatives", "turns", "turns-and-negatives"]
 
 
 def kept(tensor: Tensor, symmetry: Symmetry) -> Tensor:

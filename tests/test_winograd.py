@@ -787,7 +787,7 @@ def opposed(symmetry: str, **options: object) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("symmetry", ["turns", "turns-and-negatives"])
+@pytest.mark.parametrize("symmetry", ["flips-and-negatives", "turns", "turns-and-negatives"])
 def test_models_that_treat_negatives_alike_run_by_opposites(
     tmp_path: Path, symmetry: str, asked: list[Convolution], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -810,7 +810,7 @@ def test_models_that_treat_negatives_alike_run_by_opposites(
     )
     model = run(settings)
     # two steps of three convolutions and the upsampler's: forward, and two gradients
-    negatives = symmetry == "turns-and-negatives"
+    negatives = "negatives" in symmetry
     opposed_ones = [one.opposed for one in asked]
     assert (sum(opposed_ones), len(opposed_ones)) == (12 * negatives, 16)
     assert (sum(gradients), len(gradients)) == (6 * negatives, 8)

@@ -206,7 +206,7 @@ class EDSR(Encoder):
         return made
 
     def halved(self) -> EDSR:
-        """See :meth:`Encoder.halved`; for what was trained with ``equivariant: turns-and-negatives``."""
+        """See :meth:`Encoder.halved`; for what was trained to treat negatives alike."""
         blocks = [block for block in self.body.children() if isinstance(block, ResidualBlock)]
         convs = [conv for block in blocks for conv in (block.conv1, block.conv2)]
         if not convs or not all(map(_keeps_opposites, convs)):

@@ -2,7 +2,7 @@
 
 A channel of such features is one of a group that look for the same thing: in eight orientations, and dark on light as
 light on dark. Where the picture is turned, the channels of a group turn and change places. A kernel between such
-channels has as many times fewer free values as a group has channels, and is applied as any other.
+channels has as many times fewer free values as there are ways to treat alike, and is applied as any other.
 
 T. Cohen, M. Welling, "Group equivariant convolutional networks", arXiv 1602.07576 (p4m, the group of flips and turns).
 """
@@ -17,11 +17,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-#: What is treated alike: flips and quarter turns, or these and the negative.
-Symmetry = Literal["turns", "turns-and-negatives"]
+#: What is treated alike: flips alone, or quarter turns too; each of them without or with the negative.
+Symmetry = Literal["flips", "flips-and-negatives", "turns", "turns-and-negatives"]
 
-#: Channels in a group. Channels 8i to 8i + 7 are one thing turned; of 16, the second half is the first's negative.
-GROUP_SIZES: dict[Symmetry, int] = {"turns": 8, "turns-and-negatives": 16}
+#: Channels in a group. Channels 8i to 8i + 7 are one thing turned (two things flipped, one in the even places and one
+#: in the odd); of 16, the second half is the first's negative.
+GROUP_SIZES: dict[Symmetry, int] = {
+    "flips": 8,
+    "flips-and-negatives": 16,
+    "turns": 8,
+    "turns-and-negatives": 16,
+}
+
+#: In how many ways a picture is treated alike: flipped four ways, turned eight ways, as it is and as the negative.
+ORDERS: dict[Symmetry, int] = {"flips": 4, "flips-and-negatives": 8, "turns": 8, "turns-and-negatives": 16}
 
 #: Part of the largest value of a kernel by which others may be off their places in the form.
 _ROUNDINGS = 3e-5
@@ -45,19 +54,20 @@ def symmetric(
         planes: pairs of its axes (rows, columns) that turn with the picture.
         changes_sign: whether the negative changes its sign: it does where colours are on one side.
         transposed: stands at the transposed positions instead of ``tensor``: kernels of a scale that differs between
-            the axes have those of the swapped scale for their other half.
+            the axes have those of the swapped scale for their other half. Of flips alone it changes nothing.
 
     Raises:
         ValueError: channels that do not come in whole groups.
     """
     _check(tensor, symmetry, channels)
     *flips, transpose = turns(channels, planes)
-    upright = _summed(tensor, flips)
-    total = upright + transpose(upright if transposed is None else _summed(transposed, flips))
-    if symmetry == "turns-and-negatives":
+    total = _summed(tensor, flips)
+    if has_turns(symmetry):
+        total = total + transpose(total if transposed is None else _summed(transposed, flips))
+    if has_negatives(symmetry):
         negative = exchanged(total, channels)
         total = total - negative if changes_sign else total + negative
-    return total / GROUP_SIZES[symmetry]
+    return total / ORDERS[symmetry]
 
 
 def orbits(
@@ -75,17 +85,33 @@ def orbits(
         planes: likewise.
 
     Returns:
-        (group size, values / group size) indices into the flat tensor; each column is one orbit, the second half of its
-        rows the negatives.
+        (order, values / order) indices into the flat tensor; each column is one orbit, the second half of its rows the
+        negatives.
     """
-    size = GROUP_SIZES[symmetry]
     images = [torch.arange(math.prod(shape)).reshape(tuple(shape))]
     _check(images[0], symmetry, channels)
-    for turn in turns(channels, planes):
+    for turn in generators(symmetry, channels, planes):
         images += [turn(image) for image in images]
-    if symmetry == "turns-and-negatives":
+    if has_negatives(symmetry):
         images += [exchanged(image, channels) for image in images]
-    return torch.stack([image[::size].flatten() for image in images])
+    return torch.stack([firsts(image, symmetry).flatten() for image in images])
+
+
+def firsts(tensor: Tensor, symmetry: Symmetry, axis: int = 0) -> Tensor:
+    """The channels along ``axis`` of which all others are images: the first of each thing in each group."""
+    size = GROUP_SIZES[symmetry]
+    groups: Tensor = tensor.unflatten(axis, (-1, size))
+    return groups.narrow(axis + 1, 0, size // ORDERS[symmetry]).flatten(axis, axis + 1)
+
+
+def has_turns(symmetry: Symmetry) -> bool:
+    """Whether quarter turns are treated alike."""
+    return symmetry in ("turns", "turns-and-negatives")
+
+
+def has_negatives(symmetry: Symmetry) -> bool:
+    """Whether negatives are treated alike."""
+    return symmetry in ("flips-and-negatives", "turns-and-negatives")
 
 
 def orbit_of(table: Tensor) -> Tensor:
@@ -135,6 +161,13 @@ def turns(channels: Sequence[int], planes: Sequence[tuple[int, int]]) -> list[Ca
         return turned.flip([axis + 2 for axis in groups]).reshape(shape)
 
     return [partial(flip, side=0), partial(flip, side=1), transpose]
+
+
+def generators(
+    symmetry: Symmetry, channels: Sequence[int], planes: Sequence[tuple[int, int]]
+) -> list[Callable[[Tensor], Tensor]]:
+    """Those of :func:`turns` that belong to a symmetry."""
+    return turns(channels, planes)[: None if has_turns(symmetry) else 2]
 
 
 def _summed(tensor: Tensor, flips: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:

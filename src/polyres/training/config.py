@@ -292,8 +292,8 @@ class RunConfig(Section):
     equivariant: Symmetry | None = Field(
         default=None,
         description="keep the encoder's kernels such that it treats turned and mirrored pictures alike (turns), or "
-        "its negative too (turns-and-negatives): it learns more from each crop, and costs what it cost; for "
-        "encoders of plain convolutions",
+        "mirrored ones alone (flips), and the negative too (turns-and-negatives, flips-and-negatives): it learns more "
+        "from each crop, and costs what it cost; for encoders of plain convolutions",
     )
     device: str = Field(default="cpu", description="cpu or cuda")
     seed: int = Field(default=0, ge=0, description="of weights, crops and scales")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from polyres.layers.equivariance import GROUP_SIZES, Symmetry
-from polyres.layers.representations import Representations
+from polyres.layers.representations import Representations, free_shape
 
 #: Matrices with fewer rows or columns than this have no directions worth balancing; Adam takes them.
 SMALLEST_SIDE = 16
@@ -133,8 +133,9 @@ class Muon(Optimizer):
     def _converted(self, parameter: Tensor, momentum: Tensor) -> Tensor:
         """The momentum of a checkpoint in which other kernels were tied."""
         if momentum.shape != parameter.shape:
-            group = parameter.shape[0] // momentum.shape[0]
-            symmetry = next(name for name, size in GROUP_SIZES.items() if size == group)
+            symmetry = next(
+                name for name in GROUP_SIZES if free_shape(parameter.shape, name) == momentum.shape
+            )
             momentum = Representations(parameter.shape, symmetry).to(momentum).whole(momentum)
         if id(parameter) not in self._tied:
             return momentum

@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
 from polyres.errors import ConfigError
-from polyres.layers.equivariance import GROUP_SIZES, Symmetry, exchanged, orbit_of, orbits, symmetric, turns
+from polyres.layers.equivariance import (
+    GROUP_SIZES,
+    Symmetry,
+    exchanged,
+    generators,
+    has_negatives,
+    orbit_of,
+    orbits,
+    symmetric,
+)
 
 #: Part of a weight from a file that may lie outside the form: what the roundings of a long training leave.
 _TOLERANCE = 1e-2
@@ -76,11 +85,13 @@ class _Mean:
     def __init__(self, tied: Tied) -> None:
         self._weight, device = tied.weight, tied.weight.device
         table = orbits(tied.weight.shape, tied.symmetry, tied.channels, tied.planes)
-        self._size = len(table)
+        self._order, self._upright = len(table), len(table)
+        if has_negatives(tied.symmetry):
+            self._upright //= 2
         self._table, self._orbit, self._signs = table.flatten().to(device), orbit_of(table).to(device), None
-        if tied.changes_sign and tied.symmetry == "turns-and-negatives":
+        if tied.changes_sign and has_negatives(tied.symmetry):
             signs = torch.ones(table.numel())
-            signs[table[GROUP_SIZES["turns"] :]] = -1
+            signs[table[self._upright :]] = -1
             self._signs = signs.to(tied.weight)
 
     def __call__(self) -> None:
@@ -93,7 +104,7 @@ class _Mean:
             values = values * self._signs
         values = values.index_select(0, self._table)  # several times as fast as values[table]
         # Negatives before turns, so that what a feature and its negative cancel is exactly zero.
-        mean = values.view(-1, GROUP_SIZES["turns"], len(values) // self._size).sum(0).sum(0) / self._size
+        mean = values.view(-1, self._upright, len(values) // self._order).sum(0).sum(0) / self._order
         mean = mean.index_select(0, self._orbit)
         if self._signs is not None:
             mean *= self._signs
@@ -132,7 +143,7 @@ def tied_kernels(encoder: Encoder, symmetry: Symmetry) -> list[Tensor]:
 
 def opposed_kernels(encoder: Encoder, symmetry: Symmetry) -> list[Tensor]:
     """The kernels of ``encoder`` between features of which the symmetry makes opposites."""
-    return [] if symmetry == "turns" else tied_kernels(encoder, symmetry)
+    return tied_kernels(encoder, symmetry) if has_negatives(symmetry) else []
 
 
 def begin_equivariant(encoder: Encoder, symmetry: Symmetry, fresh: Set[str]) -> None:
@@ -154,11 +165,11 @@ def begin_equivariant(encoder: Encoder, symmetry: Symmetry, fresh: Set[str]) -> 
             )
         else:  # what lies outside would stay there: it is not trained
             weight.copy_(mean)
-    if symmetry == "turns-and-negatives" and encoder.centre == 0:
+    if has_negatives(symmetry) and encoder.centre == 0:
         raise ConfigError(
             f"equivariant: {symmetry} takes negatives about the encoder's centre, which is 0, the least value; "
             "give the encoder the option normalisation_equivariant: true or centre: 0.5 (edsr-baseline and edsr have "
-            "both), or write equivariant: turns"
+            f"both), or write equivariant: {symmetry.removesuffix('-and-negatives')}"
         )
     _try(encoder, symmetry)
 
@@ -181,9 +192,10 @@ def _try(encoder: Encoder, symmetry: Symmetry) -> None:
     ).to(next(encoder.parameters()))
     encoder.eval()
     picture, features = upright, encoder(upright)
-    for of_picture, of_features in zip(turns([], plane)[1:], turns([1], plane)[1:], strict=True):
+    moves = zip(generators(symmetry, [], plane)[1:], generators(symmetry, [1], plane)[1:], strict=True)
+    for of_picture, of_features in moves:
         picture, features = of_picture(picture), of_features(features)
-    if symmetry == "turns-and-negatives":
+    if has_negatives(symmetry):
         picture, features = 2 * (encoder.centre or 0) - picture, exchanged(features, [1])
     differs = _distance(features, encoder(picture)) > _TRIAL_TOLERANCE
     encoder.train(was)
