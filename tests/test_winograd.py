@@ -22,14 +22,11 @@ from training_runs import config, save_pictures
 import polyres
 from polyres.deploy.accelerate import AcceleratedModel, accelerate, narrows
 from polyres.encoders import ENCODERS
-from polyres.encoders.edsr import EDSR
-from polyres.errors import CheckpointError, ConfigError
 from polyres.layers import native
 from polyres.layers.equivariance import exchanged
 from polyres.layers.native import Kernels, binding, compiling, convolve, fast_convolutions, residual, team
 from polyres.layers.native.team import torchs_team
 from polyres.training import run
-from polyres.training.start import initial_model
 
 LAST = torch.channels_last
 
@@ -866,76 +863,3 @@ def test_runs_take_what_the_processor_has_of_bfloat16(
     narrow = able == "pairs" and dense and precision != "float32"
     autocast = not narrow and (precision == "bfloat16" or (precision == "auto" and able == "matrices"))
     assert {one.narrow for one in asked} == (set() if autocast else {narrow})
-
-
-# Deeper and shallower networks.
-
-
-def test_deeper_networks_begin_as_the_shallower_ones(tmp_path: Path) -> None:
-    shallow = polyres.build(polyres.ModelConfig.model_validate(edsr(2))).eval()
-    polyres.save(shallow, tmp_path / "shallow.safetensors")
-    initial = dict.fromkeys(("encoder", "upsampler"), str(tmp_path / "shallow.safetensors"))
-    save_pictures(tmp_path)
-    begun = initial_model(config(tmp_path, model=edsr(4), initial={**initial, "deepen": True})).eval()
-    image = random(1, 3, 9, 8).sigmoid()
-    assert torch.equal(begun(image, "5/2"), shallow(image, "5/2"))
-    begun.encoder.get_submodule("body.3.conv2").weight.data.fill_(0.1)
-    assert not torch.equal(begun(image, "5/2"), shallow(image, "5/2"))
-    with pytest.raises(CheckpointError, match=r"the encoder of .* is not the one.*body\.2"):
-        initial_model(config(tmp_path, model=edsr(4), initial=initial))
-    with pytest.raises(CheckpointError, match="is not the one"):
-        initial_model(config(tmp_path, model=edsr(1), initial={**initial, "deepen": True}))
-    rdn = {"name": "rdn", "options": {"channels": 8, "growth": 4, "blocks": 1, "layers": 1}}
-    with pytest.raises(ConfigError, match=r"deepen is for EDSR"):
-        initial_model(config(tmp_path, model=edsr(4, encoder=rdn), initial={**initial, "deepen": True}))
-
-
-def test_shallower_networks_begin_with_the_blocks_that_are_kept(tmp_path: Path) -> None:
-    model = polyres.build(polyres.ModelConfig.model_validate(edsr(4))).eval()
-    file = tmp_path / "deep.safetensors"
-    polyres.save(model, file)
-    initial = {**dict.fromkeys(("encoder", "upsampler"), str(file)), "without": [0, 2]}
-    save_pictures(tmp_path)
-    begun = initial_model(config(tmp_path, model=edsr(2), initial=initial)).eval()
-    image = random(1, 3, 9, 8).sigmoid()
-    encoder = polyres.load(file).encoder
-    assert isinstance(encoder, EDSR)
-    for block in (encoder.body[0], encoder.body[2]):
-        nn.init.zeros_(block.conv2.weight)
-        nn.init.zeros_(block.conv2.bias)
-    torch.testing.assert_close(begun.encoder(image), encoder(image))
-    assert torch.equal(begun.encoder(image), encoder.with_blocks([1, 3])(image))
-    assert begun.encoder.context == encoder.with_blocks([1, 3]).context == encoder.context - 4
-    with pytest.raises(ConfigError, match=r"blocks 0 to 3; got 4"):
-        initial_model(config(tmp_path, model=edsr(2), initial={**initial, "without": [1, 4]}))
-    with pytest.raises(CheckpointError, match="is not the one"):
-        initial_model(config(tmp_path, model=edsr(2), initial={**initial, "without": [1]}))
-    rdn = {"name": "rdn", "options": {"channels": 8, "growth": 4, "blocks": 1, "layers": 1}}
-    polyres.save(polyres.build(polyres.ModelConfig.model_validate(edsr(encoder=rdn))), file)
-    for key in ("without", "twice"):
-        wrong = config(tmp_path, model=edsr(2, encoder=rdn), initial={"encoder": str(file), key: [1]})
-        with pytest.raises(ConfigError, match=rf"{key} is for EDSR"):
-            initial_model(wrong)
-
-
-def test_blocks_that_come_twice_add_half_each_time(tmp_path: Path) -> None:
-    model = polyres.build(polyres.ModelConfig.model_validate(edsr(3))).eval()
-    file = tmp_path / "model.safetensors"
-    polyres.save(model, file)
-    initial = {**dict.fromkeys(("encoder", "upsampler"), str(file)), "without": [0], "twice": [1]}
-    save_pictures(tmp_path)
-    begun = initial_model(config(tmp_path, model=edsr(3), initial=initial)).eval()
-    assert isinstance(model.encoder, EDSR)
-    feature = random(1, 16, 9, 8)
-    first, again, last = begun.encoder.body
-    # Of the second block, which is now the first two; the third is as it was, and the first is gone.
-    torch.testing.assert_close(2 * (first(feature) - feature), model.encoder.body[1](feature) - feature)
-    assert torch.equal(first(feature), again(feature))
-    assert torch.equal(last(feature), model.encoder.body[2](feature))
-    first.conv1.weight.data.zero_()
-    assert not torch.equal(first(feature), again(feature))
-    assert begun.encoder.context == model.encoder.context
-    with pytest.raises(ConfigError, match=r"twice: .* blocks 0 to 2; got 3"):
-        initial_model(config(tmp_path, model=edsr(4), initial={**initial, "twice": [3]}))
-    with pytest.raises(ConfigError, match="block 0 is in without and in twice"):
-        initial_model(config(tmp_path, model=edsr(4), initial={**initial, "twice": [0, 1]}))

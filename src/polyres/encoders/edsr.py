@@ -54,6 +54,23 @@ class ResidualBlock(nn.Module):
         return convolve(self.conv2, hidden).mul_(self.residual_scale).add_(features)
 
 
+def _merged(first: nn.Module, second: nn.Module) -> nn.Module:
+    """A block with the even hidden channels of one and the odd ones of another.
+
+    If both do much the same, so does it. Where they are kept to turns, it is kept to flips alone, by what one knows and
+    the other does not: odd channels are the transposed ones (:mod:`polyres.layers.equivariance`).
+    """
+    made = copy.deepcopy(first)
+    ours, theirs = dict(made.named_parameters()), dict(second.named_parameters())
+    with torch.no_grad():
+        for name in ours.keys() & {"conv1.weight", "conv1.bias"}:
+            ours[name][1::2] = theirs[name][1::2]
+        ours["conv2.weight"][:, 1::2] = theirs["conv2.weight"][:, 1::2]
+        if "conv2.bias" in ours:
+            ours["conv2.bias"].add_(theirs["conv2.bias"]).div_(2)
+    return made
+
+
 class HalvedBlocks(nn.Module):
     """Residual blocks whose kernels treat negatives alike, with half of their weights and multiplications.
 
@@ -189,15 +206,18 @@ class EDSR(Encoder):
                 nn.init.zeros_(parameter)
         return {f"body.{name}.{key}" for name, block in new for key in block.state_dict()}
 
-    def with_blocks(self, places: Sequence[int]) -> EDSR:
-        """A copy whose chain is these blocks of this one's, by their places from 0.
+    def with_blocks(self, places: Sequence[int | tuple[int, int]]) -> EDSR:
+        """A copy whose chain is these blocks of this one's, by their places from 0; see :func:`_merged` for two in one.
 
         Single blocks change little of what a trained network's next ones see: a short training makes up for blocks that
         are left out, and one that comes n times, each adding the nth part, does nearly what it did, with more weights
         to learn on with (Chang et al., "Multi-level residual networks from dynamical systems view", arXiv 1710.10348).
         """
         was, times = list(self.body.children()), Counter(places)
-        chain = [copy.deepcopy(was[place]) for place in places]
+        chain = [
+            copy.deepcopy(was[place]) if isinstance(place, int) else _merged(*(was[part] for part in place))
+            for place in places
+        ]
         for place, block in zip(places, chain, strict=True):
             for parameter in block.get_submodule("conv2").parameters():
                 parameter.detach().div_(times[place])

@@ -246,6 +246,11 @@ class InitialConfig(Section):
         description="blocks of the file's encoder, an EDSR, that come twice, each time adding half of what they did: a "
         "deeper network that begins nearly as good",
     )
+    merged: list[int] = Field(
+        default=[],
+        description="blocks of the file's encoder, an EDSR, that become one with the next: it has every second hidden "
+        "channel of each, so that features in groups that are kept to turns are then kept to flips",
+    )
 
     @property
     def files(self) -> dict[str, Path]:

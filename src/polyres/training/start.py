@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Set
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def _first_weights(config: RunConfig) -> tuple[SRModel, Set[str]]:
 
 def _chosen(theirs: nn.Module, initial: InitialConfig, path: Path) -> nn.Module:
     """See :meth:`EDSR.with_blocks`."""
-    keys = {"without": initial.without, "twice": initial.twice}
+    second = [block + 1 for block in initial.merged]
+    keys = {"without": initial.without, "twice": initial.twice, "merged": [*initial.merged, *second]}
     asked = [key for key, blocks in keys.items() if blocks]
     if not asked:
         return theirs
@@ -76,11 +78,21 @@ def _chosen(theirs: nn.Module, initial: InitialConfig, path: Path) -> nn.Module:
             raise ConfigError(
                 f"initial.{key}: the encoder of {path} has blocks 0 to {last}; got {unknown[0]}"
             )
-    both = sorted(set(initial.without) & set(initial.twice))
-    if both:
-        raise ConfigError(f"initial: block {both[0]} is in without and in twice; name it in one of them")
-    kept = [block for block in range(last + 1) if block not in initial.without]
-    return theirs.with_blocks([block for block in kept for _ in range(1 + (block in initial.twice))])
+    given = initial.without, initial.twice, initial.merged, second
+    named = Counter(block for blocks in given for block in set(blocks))
+    often = sorted(block for block, times in named.items() if times > 1)
+    if often:
+        raise ConfigError(
+            f"initial: block {often[0]} is in more than one of without, twice and merged, or merged with two others; "
+            "name it once"
+        )
+    places: list[int | tuple[int, int]] = []
+    for block in range(last + 1):
+        if block in initial.merged:
+            places.append((block, block + 1))
+        elif block not in initial.without and block not in second:
+            places += [block] * (1 + (block in initial.twice))
+    return theirs.with_blocks(places)
 
 
 def _deepen(ours: nn.Module, theirs: nn.Module, path: Path) -> set[str]:
