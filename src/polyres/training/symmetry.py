@@ -192,7 +192,7 @@ def _try(encoder: Encoder, symmetry: Symmetry) -> None:
     ).to(next(encoder.parameters()))
     encoder.eval()
     picture, features = upright, encoder(upright)
-    moves = zip(generators(symmetry, [], plane)[1:], generators(symmetry, [1], plane)[1:], strict=True)
+    moves = zip(generators(symmetry, [], plane), generators(symmetry, [1], plane), strict=True)
     for of_picture, of_features in moves:
         picture, features = of_picture(picture), of_features(features)
     if has_negatives(symmetry):

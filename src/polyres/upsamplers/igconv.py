@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyres.errors import ScaleError
-from polyres.layers.equivariance import GROUP_SIZES, Symmetry, symmetric
+from polyres.layers.equivariance import GROUP_SIZES, Symmetry, has_turns, symmetric
 from polyres.layers.phases import embed, phase_conv2d
 from polyres.scale import Scale, ScaleLike
 from polyres.upsamplers.base import FixedUpsampler, Upsampler, add_base
@@ -145,7 +145,8 @@ class IGConv(Upsampler):
         rows: Tensor = self.kernels(scale)
         if self.equivariant is None:
             return rows
-        swapped = None if scale.is_uniform else self.kernels(Scale(scale.x, scale.y))
+        alone = scale.is_uniform or not has_turns(self.equivariant)
+        swapped = None if alone else self.kernels(Scale(scale.x, scale.y))
         return symmetric(rows, self.equivariant, [3], [(1, 2), (4, 5)], changes_sign=True, transposed=swapped)
 
     def _maps(self, features: Tensor, scale: Scale) -> Tensor:
