@@ -207,7 +207,7 @@ class EDSR(Encoder):
         return {f"body.{name}.{key}" for name, block in new for key in block.state_dict()}
 
     def with_blocks(self, places: Sequence[int | tuple[int, int]]) -> EDSR:
-        """A copy whose chain is these blocks of this one's, by their places from 0; a pair becomes one (:func:`_merged`).
+        """A copy whose chain is these blocks of this one's, by their places from 0; pairs are one by :func:`_merged`.
 
         Single blocks change little of what a trained network's next ones see: a short training makes up for blocks that
         are left out, and one that comes n times, each adding the nth part, does nearly what it did, with more weights
