@@ -97,11 +97,11 @@ def orbits(
     return torch.stack([firsts(image, symmetry).flatten() for image in images])
 
 
-def firsts(tensor: Tensor, symmetry: Symmetry, axis: int = 0) -> Tensor:
-    """The channels along ``axis`` of which all others are images: the first of each thing in each group."""
+def firsts(tensor: Tensor, symmetry: Symmetry) -> Tensor:
+    """The channels, along axis 0, of which all others are images: the first of each thing in each group."""
     size = GROUP_SIZES[symmetry]
-    groups: Tensor = tensor.unflatten(axis, (-1, size))
-    return groups.narrow(axis + 1, 0, size // ORDERS[symmetry]).flatten(axis, axis + 1)
+    groups: Tensor = tensor.unflatten(0, (-1, size))
+    return groups[:, : size // ORDERS[symmetry]].flatten(0, 1)
 
 
 def has_turns(symmetry: Symmetry) -> bool:

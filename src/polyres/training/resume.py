@@ -86,7 +86,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
 def _completed(before: Mapping[str, Any], config: BaseModel, now: Mapping[str, Any]) -> dict[str, Any]:
     """``before``, by a polyres that may not have known all keys, with those that have their default values ``now``.
 
-    A key's default means what was done before there was one.
+    So the default of a new key has to mean what was done before there was one, but for rounding.
 
     Args:
         before: of a checkpoint.
