@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from polyres.data.choosing import MEASURES, Measure
 from polyres.data.lowering import Bicubic, Lowering
 from polyres.data.sources import Memory, Pixels, Source
 from polyres.errors import DataError
@@ -53,8 +54,9 @@ class CropSampler:
         weights: relative frequency of each scale; equal if not given.
         lower: how LR is made; MATLAB's bicubic on the picture if not given.
         skip_small: leave out pictures that are too small for a crop instead of refusing them.
-        choose_from: places that are drawn for each crop; that one is taken whose pixels differ most from those one LR
-            pixel away (mean square), so that edges are more frequent than in the pictures, and flat sky is rarer.
+        choose_from: places that are drawn for each crop; that one is taken which has most of ``choose_by``.
+        choose_by: what counts (:data:`polyres.data.choosing.MEASURES`). ``detail``: edges are more frequent than in the
+            pictures, flat sky is rarer. ``coherence``: edges and stripes are more frequent, foliage and gravel rarer.
 
     Raises:
         DataError: no pictures, or some too small for a crop at every scale; they are named.
@@ -71,13 +73,14 @@ class CropSampler:
         lower: Lowering | None = None,
         skip_small: bool = False,
         choose_from: int = 1,
+        choose_by: Measure = "detail",
     ) -> None:
         self.source = Memory(pictures) if isinstance(pictures, Sequence) else pictures
         self.scales, self.patch, self.batch_size, self.seed = tuple(scales), patch, batch_size, seed
         self.lower = lower or Bicubic()
         chances = np.ones(len(self.scales)) if weights is None else np.asarray(weights, dtype=float)
         self.chances = chances / chances.sum()
-        self.choose_from = choose_from
+        self.choose_from, self._measure = choose_from, MEASURES[choose_by]
         self._usable = self._large_enough(skip_small)
 
     def batch(self, step: int, micro: int) -> Batch:
@@ -95,7 +98,7 @@ class CropSampler:
     ) -> tuple[Pixels, Pixels]:
         places = [self._place(random, scale) for _ in range(self.choose_from)]
         wide, rows, columns = (
-            places[0] if len(places) == 1 else max(places, key=lambda place: _detail(place, scale))
+            places[0] if len(places) == 1 else max(places, key=lambda place: self._measure(place.grey, scale))
         )
         low = self.lower(wide, (rows.outer_low, columns.outer_low), stream)
         flips = random.integers(2, size=3)
@@ -182,14 +185,13 @@ class _Place(NamedTuple):
     rows: _Span
     columns: _Span
 
-
-def _detail(place: _Place, scale: Scale) -> float:
-    """Mean square difference of grey values one LR pixel apart, down and across."""
-    grey = place.pixels[place.rows.inner, place.columns.inner].mean(2, dtype=np.float32)
-    down, across = max(1, round(scale.y)), max(1, round(scale.x))
-    return float(
-        np.square(grey[down:] - grey[:-down]).mean() + np.square(grey[:, across:] - grey[:, :-across]).mean()
-    )
+    @property
+    def grey(self) -> npt.NDArray[np.float32]:
+        """The mean of the colours, without the margin."""
+        made: npt.NDArray[np.float32] = self.pixels[self.rows.inner, self.columns.inner].mean(
+            2, dtype=np.float32
+        )
+        return made
 
 
 def _turned(pixels: Pixels, flips: npt.NDArray[np.int64]) -> Pixels:

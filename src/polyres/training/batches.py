@@ -29,6 +29,7 @@ def open_batches(source: Source, config: RunConfig, processes: Processes) -> Pre
         lowering(data),
         data.skip_small,
         data.choose_from,
+        data.choose_by,
     )
     micros = processes.share(config.accumulate)
     return Prefetched(

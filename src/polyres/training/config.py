@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from polyres.data.choosing import Measure
 from polyres.data.degradations import make_steps
 from polyres.errors import UsageError
 from polyres.layers.equivariance import Symmetry
@@ -79,7 +80,10 @@ class DataConfig(Section):
     choose_from: int = Field(
         default=1,
         ge=1,
-        description="places that are drawn for each crop; the one with the strongest detail is taken",
+        description="places that are drawn for each crop; the one with the most of choose_by is taken",
+    )
+    choose_by: Measure = Field(
+        default="detail", description="detail: differences of pixels; coherence: gradients of one direction"
     )
 
     @field_validator("degradations")
@@ -104,6 +108,14 @@ class DataConfig(Section):
             if min(scale.y, scale.x) < 1:
                 raise ValueError(f"scales to train are at least 1; got {scale}")
         check_patch(self.exact_scales, self.patch)
+        return self
+
+    @model_validator(mode="after")
+    def _chosen_of_several(self) -> DataConfig:
+        if self.choose_from == 1 and self.choose_by != "detail":
+            raise ValueError(
+                f"choose_by: {self.choose_by} chooses between places; set choose_from to 2 or more; got 1"
+            )
         return self
 
     @property
