@@ -19,6 +19,7 @@ from polyres.layers.equivariance import (
     opposites,
 )
 from polyres.layers.native import convolve, residual
+from polyres.layers.pixel_attention import PixelAttention
 
 
 def _keeps_opposites(conv: nn.Conv2d) -> bool:
@@ -29,28 +30,39 @@ def _keeps_opposites(conv: nn.Conv2d) -> bool:
 
 
 class ResidualBlock(nn.Module):
-    """``x + residual_scale * conv(relu(conv(x)))``, (N, C, H, W) to the same shape.
+    """``x + residual_scale * conv(attention(relu(conv(x))))``, (N, C, H, W) to the same shape.
 
     Args:
         channels: of the features.
         residual_scale: factor on what is added.
         expansion: how many times as many channels there are between the convolutions.
         bias: whether the convolutions have one.
+        attention: whether what is between the convolutions is weighted (:class:`PixelAttention`).
     """
 
     def __init__(
-        self, channels: int, residual_scale: float = 1.0, expansion: int = 1, bias: bool = True
+        self,
+        channels: int,
+        residual_scale: float = 1.0,
+        expansion: int = 1,
+        bias: bool = True,
+        attention: bool = False,
     ) -> None:
         super().__init__()
         self.residual_scale = residual_scale
         self.conv1 = conv3x3(channels, expansion * channels, bias=bias)
+        self.attention = PixelAttention(expansion * channels) if attention else None
         self.conv2 = conv3x3(expansion * channels, channels, bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """The block's output."""
-        if self.residual_scale == 1:
+        if self.residual_scale == 1 and self.attention is None:
             return residual(self.conv1, self.conv2, features)
         hidden = convolve(self.conv1, features, slope=0)
+        if self.attention is not None:
+            hidden = self.attention(hidden)
+        if self.residual_scale == 1:
+            return convolve(self.conv2, hidden, add=features)
         return convolve(self.conv2, hidden).mul_(self.residual_scale).add_(features)
 
 
@@ -63,7 +75,7 @@ def _merged(first: nn.Module, second: nn.Module) -> nn.Module:
     made = copy.deepcopy(first)
     ours, theirs = dict(made.named_parameters()), dict(second.named_parameters())
     with torch.no_grad():
-        for name in ours.keys() & {"conv1.weight", "conv1.bias"}:
+        for name in ours.keys() & theirs.keys() & {"conv1.weight", "conv1.bias", "attention.mix.weight"}:
             ours[name][1::2] = theirs[name][1::2]
         ours["conv2.weight"][:, 1::2] = theirs["conv2.weight"][:, 1::2]
         if "conv2.bias" in ours:
@@ -104,9 +116,11 @@ class _HalvedBlock(nn.Module):
         # Opposites are half of the sum of their sum and their difference.
         self.sums1, self.differences1 = _halved(block.conv1, 0.5)
         self.sums2, self.differences2 = _halved(block.conv2, block.residual_scale)
+        self.attention = block.attention
 
     def whole(self) -> ResidualBlock:
         block = ResidualBlock(1, bias=self.sums1.bias is not None)
+        block.attention = self.attention
         block.conv1 = _whole(self.sums1, self.differences1, 0.5)
         block.conv2 = _whole(self.sums2, self.differences2, 1)
         return block
@@ -114,6 +128,8 @@ class _HalvedBlock(nn.Module):
     def forward(self, sums: Tensor, differences: Tensor) -> tuple[Tensor, Tensor]:
         inner_sums, inner_differences = self.sums1(sums), self.differences1(differences)
         first, second = torch.relu(inner_sums + inner_differences), torch.relu(inner_sums - inner_differences)
+        if self.attention is not None:
+            first, second = opposites(self.attention(from_opposites(first, second, 1)), 1)
         return sums + self.sums2(first + second), differences + self.differences2(first - second)
 
 
@@ -162,6 +178,7 @@ class EDSR(Encoder):
             (Herbreteau et al., "Normalization-equivariant neural networks", arXiv 2306.05037). With an upsampler that
             adds to a fixed base, a brighter or flatter picture gives the brighter or flatter result. No ``centre``
             matters then.
+        attention_every: of so many blocks the last weighs its channels (:class:`PixelAttention`); 0 for none.
 
     Raises:
         ValueError: a centre for an encoder that sees differences alone.
@@ -176,8 +193,11 @@ class EDSR(Encoder):
         centre: float = 0.0,
         expansion: int = 1,
         normalisation_equivariant: bool = False,
+        attention_every: int = 0,
     ) -> None:
         super().__init__()
+        if attention_every < 0:
+            raise ValueError(f"attention_every is 0, for none, or a number of blocks; got {attention_every}")
         if normalisation_equivariant and centre:
             raise ValueError(
                 f"centre has no effect with normalisation_equivariant; got {centre}. Leave it out"
@@ -190,7 +210,16 @@ class EDSR(Encoder):
             conv3x3(in_channels, channels) if bias else ZeroSumConv2d(in_channels, channels, bias=False)
         )
         self.body: nn.Sequential | HalvedBlocks = nn.Sequential(
-            *(ResidualBlock(channels, residual_scale, expansion, bias) for _ in range(blocks))
+            *(
+                ResidualBlock(
+                    channels,
+                    residual_scale,
+                    expansion,
+                    bias,
+                    attention_every > 0 and (block + 1) % attention_every == 0,
+                )
+                for block in range(blocks)
+            )
         )
         self.tail = conv3x3(channels, channels, bias=bias)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from polyres.encoders.edsr import EDSR
 from polyres.errors import CheckpointError, ConfigError
 from polyres.layers.blocks import ZeroSumConv2d
+from polyres.layers.pixel_attention import PixelAttention
 from polyres.model import SRModel, build
 from polyres.training.config import InitialConfig, RunConfig
 from polyres.training.symmetry import begin_equivariant
@@ -107,10 +108,12 @@ def _deepen(ours: nn.Module, theirs: nn.Module, path: Path) -> set[str]:
 def _take(ours: nn.Module, theirs: nn.Module, part: str, path: Path, new: Set[str]) -> None:
     """Copy the weights of ``theirs``; where kernels are recalibrated here and plain there, they become the bases.
 
-    Convolutions that have a bias here and none there begin with zeros. Those of the names ``new`` stay as they are.
+    What is here and not there and begins by adding nothing does so: biases and attention. Those of the names ``new``
+    stay as they are.
     """
     wanted = ours.state_dict()
-    given = _as_bases({**_effective_weights(ours, theirs), **_missing_biases(ours, theirs)}, wanted)
+    added = {**_missing_biases(ours, theirs), **_missing_attention(ours, theirs)}
+    given = _as_bases({**_effective_weights(ours, theirs), **added}, wanted)
     fresh = {key for key in wanted.keys() - given.keys() if ".parametrizations.weight.0." in f".{key}"} | new
     unfit = sorted(
         key
@@ -143,6 +146,17 @@ def _missing_biases(ours: nn.Module, theirs: nn.Module) -> dict[str, Tensor]:
         for name, module in ours.named_modules()
         if isinstance(module, nn.Conv2d) and module.bias is not None
         if name in convolutions and convolutions[name].bias is None
+    }
+
+
+def _missing_attention(ours: nn.Module, theirs: nn.Module) -> dict[str, Tensor]:
+    """Zeros for each pixel attention of ours in whose place there is nothing."""
+    there = dict(theirs.named_modules())
+    return {
+        f"{name}.{key}": torch.zeros_like(weight)
+        for name, module in ours.named_modules()
+        if isinstance(module, PixelAttention) and name not in there and name.rpartition(".")[0] in there
+        for key, weight in module.state_dict().items()
     }
 
 

@@ -4,6 +4,7 @@ from polyres.layers.native.binding import Kernels, kernels, why_none
 from polyres.layers.native.packing import MOST_PAIRS, Branch, Chain, Dense, bias_of
 from polyres.layers.native.winograd import (
     BLOCK,
+    attend,
     convolve,
     count_fast,
     fast_convolutions,
@@ -20,6 +21,7 @@ __all__ = [
     "Chain",
     "Dense",
     "Kernels",
+    "attend",
     "bias_of",
     "convolve",
     "count_fast",

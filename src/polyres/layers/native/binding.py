@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from polyres.layers.equivariance import halves
 from polyres.layers.native.compiling import CompilationError, compiled
 from polyres.layers.native.team import torchs_team
 
@@ -30,6 +31,8 @@ _SIGNATURES = {
     "polyres_end_of_block": [_POINTER] * 2 + [_INT] + [_POINTER] * 2 + [_LONG] * 3 + [_POINTER] * 2 + [_INT],
     "polyres_add_block": [_POINTER] * 5 + [_LONG] * 3 + [_INT, _INT],
     "polyres_has_pairs": [],
+    "polyres_attention": [_POINTER] * 4 + [_LONG] * 2 + [_FLOAT, _INT, _INT],
+    "polyres_attention_gradient": [_POINTER] * 5 + [_LONG] * 2 + [_FLOAT, _INT],
     "polyres_winograd": [_POINTER] * 6 + [_LONG] * 6 + [_FLOAT, _INT, _INT, _INT],
     "polyres_winograd_residual": [_POINTER] * 8 + [_LONG] * 5 + [_INT] * 4,
     "polyres_winograd_weight": [_POINTER] * 3 + [_LONG] * 6 + [_INT, _INT, _INT],
@@ -286,6 +289,53 @@ class Kernels:
         )  # fmt: skip
         _check(status)
         return result
+
+    def attention(
+        self, features: Tensor, weight: Tensor, least: float, keep: bool = False, opposed: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """``features * (1 + s)`` with ``s = u / (1 + |u|)`` and ``u = features @ weight.T / (a pixel's mean + least)``.
+
+        Args:
+            features: (pixels, channels), contiguous; channels in whole lanes.
+            weight: (channels, channels).
+            least: added to the mean.
+            keep: whether ``s`` is wanted.
+            opposed: the weight keeps opposites, which takes half of the products; what of it does not is left out. For
+                channels in twice as many lanes.
+
+        Returns:
+            The product, and ``s`` or None.
+        """
+        pixels, channels = features.shape
+        parts = [half / 2 for half in halves(weight)] if opposed else [weight]
+        given = torch.cat([part.T.flatten() for part in parts])
+        out, signs = self.empty(pixels, channels), self.empty(pixels, channels) if keep else None
+        status = self._library.polyres_attention(
+            features.data_ptr(), given.data_ptr(), out.data_ptr(), None if signs is None else signs.data_ptr(),
+            pixels, channels, least, opposed, torch.get_num_threads(),
+        )  # fmt: skip
+        _check(status)
+        return out, signs
+
+    def attention_gradient(
+        self, gradient: Tensor, features: Tensor, signs: Tensor, least: float
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients of ``features @ weight.T`` and, without what comes by that, of ``features``.
+
+        Args:
+            gradient: of the product of :meth:`attention`, (pixels, channels), contiguous.
+            features: as there.
+            signs: its ``s``.
+            least: as there.
+        """
+        pixels, channels = features.shape
+        of_mixed, of_features = self.empty(pixels, channels), self.empty(pixels, channels)
+        status = self._library.polyres_attention_gradient(
+            gradient.data_ptr(), features.data_ptr(), signs.data_ptr(), of_mixed.data_ptr(), of_features.data_ptr(),
+            pixels, channels, least, torch.get_num_threads(),
+        )  # fmt: skip
+        _check(status)
+        return of_mixed, of_features
 
 
 def _check(status: int) -> None:

@@ -8,6 +8,9 @@
 
 #include <stdatomic.h>
 #include <stddef.h>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 /* WIDE pixels of a dense convolution and TWIN pixels of a pair are computed at a time: as many as registers hold. */
 #if defined(__AVX512F__)
@@ -28,6 +31,27 @@ typedef int mask __attribute__((vector_size(4 * LANES), may_alias));
 
 INLINE vec load(const float *from) { return *(const vec *)from; }
 INLINE void store(float *to, vec value) { *(vec *)to = value; }
+
+/* The same of any alignment. */
+typedef float loose __attribute__((vector_size(4 * LANES), may_alias, aligned(4)));
+
+INLINE vec load_any(const float *from) { return *(const loose *)from; }
+INLINE void store_any(float *to, vec value) { *(loose *)to = value; }
+
+/* A vector of channels that have their opposites 8 further on: halves of one group, or of two in a row. */
+#if defined(__AVX512F__)
+INLINE vec load_opposed(const float *from) {
+    const __m512d half = _mm512_castpd256_pd512(_mm256_castps_pd(_mm256_loadu_ps(from)));
+    return (vec)_mm512_insertf64x4(half, _mm256_castps_pd(_mm256_loadu_ps(from + LANES)), 1);
+}
+INLINE void store_opposed(float *to, vec value) {
+    _mm256_storeu_ps(to, _mm512_castps512_ps256((__m512)value));
+    _mm256_storeu_pd((double *)(to + LANES), _mm512_extractf64x4_pd((__m512d)value, 1));
+}
+#else
+INLINE vec load_opposed(const float *from) { return load_any(from); }
+INLINE void store_opposed(float *to, vec value) { *(loose *)to = value; }
+#endif
 
 /* Keep a value in a register. Compilers fold a load into each of its uses, and loads are what then limits the loop. */
 #if defined(__AVX512F__)

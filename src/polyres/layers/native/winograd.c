@@ -33,10 +33,6 @@ enum {
 };
 
 typedef int maybe_int __attribute__((may_alias));
-typedef float loose __attribute__((vector_size(4 * LANES), may_alias, aligned(4)));
-
-INLINE vec load_any(const float *from) { return *(const loose *)from; }
-
 /* A vector of `lanes` channels, zero beyond them. */
 INLINE vec load_some(const float *from, long lanes) {
     if (lanes >= LANES) return load_any(from);
@@ -49,21 +45,6 @@ INLINE void store_some(float *to, vec value, long lanes) {
     if (lanes >= LANES) *(loose *)to = value;
     else memcpy(to, &value, lanes * sizeof(float));
 }
-
-/* A vector of channels that have their opposites 8 further on: halves of one group, or of two in a row. */
-#if defined(__AVX512F__)
-INLINE vec load_opposed(const float *from) {
-    const __m512d half = _mm512_castpd256_pd512(_mm256_castps_pd(_mm256_loadu_ps(from)));
-    return (vec)_mm512_insertf64x4(half, _mm256_castps_pd(_mm256_loadu_ps(from + LANES)), 1);
-}
-INLINE void store_opposed(float *to, vec value) {
-    _mm256_storeu_ps(to, _mm512_castps512_ps256((__m512)value));
-    _mm256_storeu_pd((double *)(to + LANES), _mm512_extractf64x4_pd((__m512d)value, 1));
-}
-#else
-INLINE vec load_opposed(const float *from) { return load_any(from); }
-INLINE void store_opposed(float *to, vec value) { *(loose *)to = value; }
-#endif
 
 /* Two numbers rounded to bfloat16 in each lane, the first in its lower half, and sums of their products. */
 #if defined(__AVX512BF16__)

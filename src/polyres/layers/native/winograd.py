@@ -130,6 +130,11 @@ class _FastConvolutions(TorchFunctionMode):
         self.winograd = partial(kernels.winograd, narrow=narrow)
         self.winograd_residual = partial(kernels.winograd_residual, narrow=narrow)
         self.winograd_weight = partial(kernels.winograd_weight, narrow=narrow)
+        self.lanes, self.attention, self.attention_gradient = (
+            kernels.lanes,
+            kernels.attention,
+            kernels.attention_gradient,
+        )
         self._opposed = {id(weight): weight for weight in opposed if _may_be_opposed(weight)}
 
     def is_opposed(self, weight: Tensor) -> bool:
@@ -205,6 +210,23 @@ def residual(first: nn.Conv2d, second: nn.Conv2d, features: Tensor) -> Tensor:
         if made is not None:
             return made
     return convolve(second, convolve(first, features, slope=0), add=features)
+
+
+def attend(mix: nn.Conv2d, features: Tensor, least: float) -> Tensor:
+    """``features * (1 + softsign(mix(features) / (mean of features + least)))``, a mean being of a pixel's channels.
+
+    In few passes over memory where :func:`fast_convolutions` does it.
+
+    Args:
+        mix: 1x1, of as many channels out as there are features, without a bias; called as a module where it is not so.
+        features: (N, C, H, W), not negative.
+        least: added to the mean.
+    """
+    mode = _current.get()
+    if mode is not None and _are_plain(features, mix.weight) and not features.shape[1] % mode.lanes:
+        made: Tensor = _Attention.apply(mode, features, mix.weight, least)  # type: ignore[no-untyped-call]
+        return made
+    return features * (1 + F.softsign(mix(features) / (features.mean(1, keepdim=True) + least)))
 
 
 #: The innermost block of :func:`fast_convolutions` in this thread.
@@ -326,3 +348,34 @@ class _Residual(torch.autograd.Function):
             mode.winograd_weight(hidden, gradient, opposed=opposed[1]) if of_weight2 else None,
             gradient.sum((0, 2, 3)) if of_bias2 else None,
         )
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, mode: _FastConvolutions, features: Tensor, weight: Tensor, least: float) -> Tensor:
+        pixels, matrix = _pixels(features), weight.flatten(1)
+        opposed = mode.is_opposed(weight)
+        made, signs = mode.attention(pixels, matrix, least, any(ctx.needs_input_grad), opposed)
+        ctx.save_for_backward(features, weight, signs)
+        ctx.mode, ctx.least = mode, least
+        return _picture(made, features)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight, signs = ctx.saved_tensors
+        pixels = _pixels(features)
+        of_mixed, of_pixels = ctx.mode.attention_gradient(_pixels(gradient), pixels, signs, ctx.least)
+        of_pixels.addmm_(of_mixed, weight.flatten(1))
+        return None, _picture(of_pixels, features), (of_mixed.T @ pixels).view_as(weight), None
+
+
+def _pixels(features: Tensor) -> Tensor:
+    """(N, C, H, W) as (pixels, C), contiguous."""
+    return features.permute(0, 2, 3, 1).contiguous().flatten(0, 2)
+
+
+def _picture(pixels: Tensor, like: Tensor) -> Tensor:
+    """(pixels, C) in the shape of ``like``, (N, C, H, W), channels_last."""
+    images, channels, height, width = like.shape
+    return pixels.view(images, height, width, channels).permute(0, 3, 1, 2)
