@@ -15,7 +15,7 @@ from polyres.encoders.edsr import EDSR, ResidualBlock
 from polyres.errors import CheckpointError, ConfigError
 from polyres.layers import native
 from polyres.layers.equivariance import exchanged
-from polyres.layers.native import Kernels, fast_convolutions
+from polyres.layers.native import Attention, Kernels, convolve, fast_convolutions, residual
 from polyres.layers.pixel_attention import PixelAttention
 from polyres.training.start import initial_model
 from polyres.training.symmetry import begin_equivariant
@@ -106,7 +106,7 @@ def test_channels_of_no_whole_vectors_are_left_to_torch(kernels: Kernels) -> Non
         made = module(given)
     assert torch.equal(made, module(given))
     with pytest.raises(ValueError, match="a size or precision that it is not made for"):
-        kernels.attention(torch.rand(3, 17), torch.rand(17, 17), 1e-6)
+        kernels.attention(torch.rand(3, 17), Attention(torch.rand(17, 17), 1e-6))
 
 
 def edsr(every: int = 1, channels: int = 32, blocks: int = 4) -> EDSR:
@@ -134,6 +134,32 @@ def test_of_so_many_blocks_the_last_has_it(every: int, blocks: list[int]) -> Non
 def test_a_number_of_blocks_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match="attention_every is 0, for none, or a number of blocks; got -1"):
         ENCODERS.make("edsr-baseline", attention_every=-1)
+
+
+@pytest.mark.parametrize("opposed", [False, True])
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("side", [(1, 1), (4, 9), (23, 30), (5, 50)])
+def test_a_block_in_passing_is_its_parts_to_the_bit(
+    opposed: bool, narrow: bool, side: tuple[int, int], kernels: Kernels
+) -> None:
+    torch.manual_seed(3)
+    block = ResidualBlock(64, attention=True).requires_grad_(False)
+    assert block.attention is not None
+    nn.init.normal_(block.attention.mix.weight, std=0.2)
+    weights = [block.conv1.weight, block.conv2.weight, block.attention.mix.weight]
+    for weight in weights:
+        weight += exchanged(weight, [0, 1])
+    given = torch.randn(2, 64, *side)
+    with fast_convolutions(opposed=weights if opposed else [], narrow=narrow), torch.no_grad():
+        hidden = block.attention(convolve(block.conv1, given, slope=0))
+        wanted = convolve(block.conv2, hidden, add=given)
+        assert not torch.equal(block(given), residual(block.conv1, block.conv2, given))
+        for threads in (1, 3):
+            before = torch.get_num_threads()
+            torch.set_num_threads(threads)
+            made = block(given)
+            torch.set_num_threads(before)
+            assert torch.equal(made, wanted)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])

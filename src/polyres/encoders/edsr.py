@@ -56,13 +56,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """The block's output."""
-        if self.residual_scale == 1 and self.attention is None:
-            return residual(self.conv1, self.conv2, features)
+        if self.residual_scale == 1:
+            return residual(self.conv1, self.conv2, features, self.attention)
         hidden = convolve(self.conv1, features, slope=0)
         if self.attention is not None:
             hidden = self.attention(hidden)
-        if self.residual_scale == 1:
-            return convolve(self.conv2, hidden, add=features)
         return convolve(self.conv2, hidden).mul_(self.residual_scale).add_(features)
 
 

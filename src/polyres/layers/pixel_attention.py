@@ -7,9 +7,6 @@ from torch import Tensor, nn
 from polyres.layers.blocks import conv1x1
 from polyres.layers.native import attend
 
-#: Added to the mean of all channels: where all are zero, weights do not matter.
-_LEAST = 1e-6
-
 
 class PixelAttention(nn.Module):
     """``x * (1 + u / (1 + |u|))``, ``u`` a 1x1 convolution of ``x`` over the mean of all channels; same shape.
@@ -21,13 +18,17 @@ class PixelAttention(nn.Module):
 
     Args:
         channels: of the features, which are not negative, as behind a ReLU.
+
+    Attributes:
+        least: added to the mean of all channels: where all are zero, weights do not matter.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.least = 1e-6
         self.mix = conv1x1(channels, channels, bias=False)
         nn.init.zeros_(self.mix.weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """The weighted features, (N, C, H, W)."""
-        return attend(self.mix, features, _LEAST)
+        return attend(self.mix, features, self.least)

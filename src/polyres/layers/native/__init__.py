@@ -1,6 +1,6 @@
 """Kernels in C for blocks that torch computes far below the machine's speed; compiled at first use."""
 
-from polyres.layers.native.binding import Kernels, kernels, why_none
+from polyres.layers.native.binding import Attention, Kernels, kernels, why_none
 from polyres.layers.native.packing import MOST_PAIRS, Branch, Chain, Dense, bias_of
 from polyres.layers.native.winograd import (
     BLOCK,
@@ -17,6 +17,7 @@ from polyres.layers.native.winograd import (
 __all__ = [
     "BLOCK",
     "MOST_PAIRS",
+    "Attention",
     "Branch",
     "Chain",
     "Dense",

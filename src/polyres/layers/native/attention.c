@@ -2,7 +2,7 @@
  *
  * Features lie as torch has them in channels_last, (pixel, channel), in whole vectors of channels. A pixel's sums are
  * added up in the same order wherever it lies, so that a part of a picture is computed as the whole is. */
-#include "common.h"
+#include "attention.h"
 
 #include <stdlib.h>
 
@@ -15,14 +15,6 @@ INLINE float total(vec value) {
     UNROLLED for (int lane = 0; lane < LANES; lane++) sum += value[lane];
     return sum;
 }
-
-typedef struct {
-    const float *in, *weights, *kept, *gradient;
-    float *out, *signs;
-    long pixels, channels, items;
-    float least;
-    int opposed;
-} attention;
 
 /* 1 over the mean of a pixel's channels. */
 INLINE float share_of(const attention *job, const float *in) {
@@ -86,13 +78,13 @@ INLINE void mixtures(const attention *job, const float *in, float *halves, float
     }
 }
 
-static int forward_item(const void *argument, long item) {
-    const attention *job = argument;
-    const long channels = job->channels, last = strip_start(job->pixels, job->items, item + 1);
-    float *room = zeros(2 * WIDE * channels), *halves = room + WIDE * channels;
-    if (!room) return -1;
+long attention_room(long channels) { return 2 * WIDE * channels; }
+
+void attend(const attention *job, long first, long last, float *room) {
+    const long channels = job->channels;
+    float *halves = room + WIDE * channels;
     const float *mixed = job->opposed ? halves : room;
-    for (long pixel = strip_start(job->pixels, job->items, item); pixel < last;) {
+    for (long pixel = first; pixel < last;) {
         const long count = last - pixel < WIDE ? 1 : WIDE;
         if (count == WIDE) mixtures(job, job->in + pixel * channels, halves, room, WIDE);
         else mixtures(job, job->in + pixel * channels, halves, room, 1);
@@ -106,6 +98,13 @@ static int forward_item(const void *argument, long item) {
             }
         }
     }
+}
+
+static int forward_item(const void *argument, long item) {
+    const attention *job = argument;
+    float *room = zeros(attention_room(job->channels));
+    if (!room) return -1;
+    attend(job, strip_start(job->pixels, job->items, item), strip_start(job->pixels, job->items, item + 1), room);
     free(room);
     return 0;
 }
@@ -132,8 +131,10 @@ static int backward_item(const void *argument, long item) {
     return 0;
 }
 
+int may_attend(long channels, int opposed) { return channels % (opposed ? 2 * LANES : LANES) == 0; }
+
 static int run(work_fn work, attention job, int threads) {
-    if (job.channels % LANES || (job.opposed && job.channels % (2 * LANES))) return -2;
+    if (!may_attend(job.channels, job.opposed)) return -2;
     job.items = threads == 1 || job.pixels < 64 ? 1 : 4L * threads;
     return share_out(work, &job, job.items, threads);
 }

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ _SIGNATURES = {
     "polyres_attention": [_POINTER] * 4 + [_LONG] * 2 + [_FLOAT, _INT, _INT],
     "polyres_attention_gradient": [_POINTER] * 5 + [_LONG] * 2 + [_FLOAT, _INT],
     "polyres_winograd": [_POINTER] * 6 + [_LONG] * 6 + [_FLOAT, _INT, _INT, _INT],
-    "polyres_winograd_residual": [_POINTER] * 8 + [_LONG] * 5 + [_INT] * 4,
+    "polyres_winograd_residual": [_POINTER] * 9 + [_LONG] * 5 + [_FLOAT] + [_INT] * 5,
     "polyres_winograd_weight": [_POINTER] * 3 + [_LONG] * 6 + [_INT, _INT, _INT],
 }
 
@@ -59,6 +60,26 @@ class Layer(ctypes.Structure):
         ("size", _INT),
         ("slope", _FLOAT),
     )
+
+
+class Attention(NamedTuple):
+    """Of pixel attention what kernels need (:class:`polyres.layers.pixel_attention.PixelAttention`).
+
+    Attributes:
+        weight: (channels, channels), of any further axes of length 1.
+        least: added to the mean of a pixel's channels.
+        opposed: the weight keeps opposites, which takes half of the products; what of it does not is left out.
+    """
+
+    weight: Tensor
+    least: float
+    opposed: bool = False
+
+    def packed(self) -> Tensor:
+        """The weight as the kernels take it, inputs first; if opposed, for sums and for differences, half of each."""
+        weight = self.weight.detach().flatten(1)
+        parts = [half / 2 for half in halves(weight)] if self.opposed else [weight]
+        return torch.cat([part.T.flatten() for part in parts])
 
 
 class Kernels:
@@ -229,12 +250,13 @@ class Kernels:
         biases: tuple[Tensor | None, Tensor | None] = (None, None),
         opposed: tuple[bool, bool] = (False, False),
         mask: Tensor | None = None,
+        attention: Attention | None = None,
         narrow: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """``inner = relu(first convolution)`` and ``features + second convolution of inner``.
 
-        To the bit what two calls of :meth:`winograd` give; the second convolution follows close behind the first, so
-        that what it looks at is in the cache still.
+        To the bit what two calls of :meth:`winograd` give, and one of :meth:`attention` between them; the second
+        convolution follows close behind the first, so that what it looks at is in the cache still.
 
         Args:
             features: (N, C, H, W), fastest if channels_last.
@@ -242,6 +264,7 @@ class Kernels:
             biases: (K,) and (C,), or None.
             opposed: of either weight, as of :meth:`winograd`.
             mask: (N, K, H, W), or None: if given, inner is the convolution where that is positive, zero elsewhere.
+            attention: that inner is weighted by, or None.
             narrow: as of :meth:`winograd`.
 
         Returns:
@@ -254,6 +277,7 @@ class Kernels:
         )
         last = features.contiguous(memory_format=torch.channels_last)
         mask = None if mask is None else mask.contiguous(memory_format=torch.channels_last)
+        given = None if attention is None else attention.packed()
         parts = [
             None if part is None else part.contiguous()
             for pair in zip(weights, biases, strict=True)
@@ -261,8 +285,9 @@ class Kernels:
         ]
         status = self._library.polyres_winograd_residual(
             last.data_ptr(), *(None if part is None else part.data_ptr() for part in parts),
-            None if mask is None else mask.data_ptr(), inner.data_ptr(), out.data_ptr(), images, height, width,
-            channels, count, *opposed, narrow, torch.get_num_threads(),
+            None if mask is None else mask.data_ptr(), None if given is None else given.data_ptr(), inner.data_ptr(),
+            out.data_ptr(), images, height, width, channels, count, attention.least if attention else 0, *opposed,
+            attention is not None and attention.opposed, narrow, torch.get_num_threads(),
         )  # fmt: skip
         _check(status)
         return inner, out
@@ -291,28 +316,24 @@ class Kernels:
         return result
 
     def attention(
-        self, features: Tensor, weight: Tensor, least: float, keep: bool = False, opposed: bool = False
+        self, features: Tensor, attention: Attention, keep: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """``features * (1 + s)`` with ``s = u / (1 + |u|)`` and ``u = features @ weight.T / (a pixel's mean + least)``.
 
         Args:
-            features: (pixels, channels), contiguous; channels in whole lanes.
-            weight: (channels, channels).
-            least: added to the mean.
+            features: (pixels, channels), contiguous; channels in whole lanes, for ``opposed`` in twice as many.
+            attention: the weight and what is added to the mean.
             keep: whether ``s`` is wanted.
-            opposed: the weight keeps opposites, which takes half of the products; what of it does not is left out. For
-                channels in twice as many lanes.
 
         Returns:
             The product, and ``s`` or None.
         """
         pixels, channels = features.shape
-        parts = [half / 2 for half in halves(weight)] if opposed else [weight]
-        given = torch.cat([part.T.flatten() for part in parts])
+        given = attention.packed()
         out, signs = self.empty(pixels, channels), self.empty(pixels, channels) if keep else None
         status = self._library.polyres_attention(
             features.data_ptr(), given.data_ptr(), out.data_ptr(), None if signs is None else signs.data_ptr(),
-            pixels, channels, least, opposed, torch.get_num_threads(),
+            pixels, channels, attention.least, attention.opposed, torch.get_num_threads(),
         )  # fmt: skip
         _check(status)
         return out, signs

@@ -20,7 +20,7 @@
 #include <immintrin.h>
 #endif
 
-#include "common.h"
+#include "attention.h"
 
 enum {
     TILE = 4,
@@ -573,7 +573,26 @@ typedef struct {
     long lead;             /* batches that the first is ahead of the second */
     atomic_long *next;     /* in the queue */
     atomic_char *made;     /* which batches of the first there are */
+    const attention *attending; /* to what the first makes, in its place; or NULL */
 } chain;
+
+/* Weigh the pixels of one batch of tiles, row by row of each run of tiles that lie side by side. */
+static void attend_batch(const chain *job, long part, float *room) {
+    const forward *made = &job->first;
+    const picture *what = &made->what;
+    const long all = tiles_of(what), end = (part + 1) * made->batch, last = end < all ? end : all;
+    for (long tile = part * made->batch; tile < last;) {
+        const long column = tile % what->across, line = tile / what->across, row = line % what->down * TILE;
+        const long ahead = what->across - column, count = ahead < last - tile ? ahead : last - tile;
+        const long first = column * TILE, right = (column + count) * TILE;
+        const long beyond = right < what->out_width ? right : what->out_width;
+        for (long i = row; i < row + TILE && i < what->out_height; i++) {
+            const long start = (line / what->down * what->out_height + i) * what->out_width;
+            attend(job->attending, start + first, start + beyond, room);
+        }
+        tile += count;
+    }
+}
 
 /* Wait for the batches of the first up to `last`, of which those before `known` are there. */
 static long await_batches(const chain *job, long known, long last) {
@@ -585,7 +604,8 @@ static long await_batches(const chain *job, long known, long last) {
 static int chain_item(const void *argument, long item) {
     const chain *job = argument;
     const long one = desk_of(&job->first), other = desk_of(&job->second);
-    float *desk = zeros(one > other ? one : other);
+    const long size = one > other ? one : other, extra = job->attending ? attention_room(job->first.kernels) : 0;
+    float *desk = zeros(size + extra);
     if (!desk) return -1; /* before a batch is taken: others may wait for it */
     const long all = batches_of(&job->first), in_turns = 2 * (all - job->lead);
     const long reach = job->first.what.across + 1; /* the last tile that one looks at is so many further on */
@@ -596,6 +616,7 @@ static int chain_item(const void *argument, long item) {
         if (turn < 0 || (turn < in_turns && turn % 2)) {
             const long part = turn < 0 ? place : job->lead + turn / 2;
             forward_batch(&job->first, part, desk);
+            if (job->attending) attend_batch(job, part, desk + size);
             atomic_store_explicit(&job->made[part], 1, memory_order_release);
         } else {
             const long part = turn < in_turns ? turn / 2 : turn - in_turns / 2;
@@ -609,14 +630,20 @@ static int chain_item(const void *argument, long item) {
 }
 
 /* inner = relu(convolution of in + bias1), or that convolution where mask > 0 and else 0 if there is a mask;
- * out = in + convolution of inner + bias2. To the bit what two calls of the function above give.
+ * out = in + convolution of inner + bias2. To the bit what two calls of the function above give, and one of
+ * polyres_attention between them if there are weights for it: inner is weighted then.
  * in and out: (images, height, width, channels); inner and mask: (images, height, width, kernels); weight1: (kernels,
  * channels, 3, 3); weight2: (channels, kernels, 3, 3). The rest and the result as above. */
 int polyres_winograd_residual(
     const float *in, const float *weight1, const float *bias1, const float *weight2, const float *bias2,
-    const float *mask, float *inner, float *out, long images, long height, long width, long channels, long kernels,
-    int opposed1, int opposed2, int narrow, int threads
+    const float *mask, const float *attending, float *inner, float *out, long images, long height, long width,
+    long channels, long kernels, float least, int opposed1, int opposed2, int opposed_attention, int narrow, int threads
 ) {
+    const attention weighing = {
+        .in = inner, .out = inner, .weights = attending, .channels = kernels, .least = least,
+        .opposed = opposed_attention
+    };
+    if (attending && !may_attend(kernels, opposed_attention)) return -2;
     forward first = {
         .what = picture_of(in, images, height, width, channels, 1, opposed1),
         .mask = mask, .out = inner, .slope = mask ? 1 : 0, .narrow = narrow
@@ -633,7 +660,7 @@ int polyres_winograd_residual(
         const long all = batches_of(&first), seen = 2 + first.what.across / first.batch, lead = seen + threads;
         atomic_long next = 0;
         atomic_char *made = calloc(all, sizeof *made);
-        const chain job = {first, second, lead < all ? lead : all, &next, made};
+        const chain job = {first, second, lead < all ? lead : all, &next, made, attending ? &weighing : NULL};
         status = made ? share_out(chain_item, &job, threads < all ? threads : all, threads) : -1;
         free(made);
     }

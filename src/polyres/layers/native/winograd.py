@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from polyres.layers.equivariance import keeps_opposites
-from polyres.layers.native.binding import Kernels, kernels
+from polyres.layers.native.binding import Attention, Kernels, kernels
 
 #: What is worth it: lanes of a vector, channels in and out. Below, transforms cost too much. Sizes of pictures play no
 #: part, so that a part of a picture is computed as the whole is.
@@ -130,17 +130,24 @@ class _FastConvolutions(TorchFunctionMode):
         self.winograd = partial(kernels.winograd, narrow=narrow)
         self.winograd_residual = partial(kernels.winograd_residual, narrow=narrow)
         self.winograd_weight = partial(kernels.winograd_weight, narrow=narrow)
-        self.lanes, self.attention, self.attention_gradient = (
-            kernels.lanes,
-            kernels.attention,
-            kernels.attention_gradient,
-        )
+        self.attention, self.attention_gradient = kernels.attention, kernels.attention_gradient
+        self._lanes = kernels.lanes
         self._opposed = {id(weight): weight for weight in opposed if _may_be_opposed(weight)}
 
     def is_opposed(self, weight: Tensor) -> bool:
         return id(weight) in self._opposed
 
-    def residual(self, first: nn.Conv2d, second: nn.Conv2d, features: Tensor) -> Tensor | None:
+    def attends(self, mix: nn.Conv2d, channels: int) -> bool:
+        """Whether there are kernels for attention to so many channels by ``mix``."""
+        return not channels % self._lanes and mix.bias is None and _are_plain(mix.weight)
+
+    def given(self, mix: nn.Conv2d, least: float) -> Attention:
+        """What those are told of it."""
+        return Attention(mix.weight, least, self.is_opposed(mix.weight))
+
+    def residual(
+        self, first: nn.Conv2d, second: nn.Conv2d, features: Tensor, attention: Attending | None
+    ) -> Tensor | None:
         """As the function of that name; None if that is torch's to compute."""
         weights = first.weight, second.weight
         if second.out_channels != features.shape[1]:
@@ -153,6 +160,11 @@ class _FastConvolutions(TorchFunctionMode):
                 return None
         opposed = self.is_opposed(weights[0]), self.is_opposed(weights[1])
         biases = first.bias, second.bias
+        if attention is not None:
+            if torch.is_grad_enabled() or not self.attends(attention.mix, first.out_channels):
+                return None
+            given = self.given(attention.mix, attention.least)
+            return self.winograd_residual(features, weights, biases, opposed, attention=given)[1]
         if not torch.is_grad_enabled():
             return self.winograd_residual(features, weights, biases, opposed)[1]
         made: Tensor = _Residual.apply(  # type: ignore[no-untyped-call]
@@ -196,20 +208,37 @@ class _FastConvolutions(TorchFunctionMode):
         return self.winograd(input, weight, bias, margin, opposed=opposed)
 
 
-def residual(first: nn.Conv2d, second: nn.Conv2d, features: Tensor) -> Tensor:
-    """``features + second(relu(first(features)))``, in few passes over memory where :func:`fast_convolutions` does it.
+class Attending(Protocol):
+    """Attention that :func:`residual` applies: :class:`polyres.layers.pixel_attention.PixelAttention`."""
+
+    mix: nn.Conv2d
+    least: float
+
+    def __call__(self, features: Tensor, /) -> Tensor:
+        """The weighted features."""
+        ...
+
+
+def residual(
+    first: nn.Conv2d, second: nn.Conv2d, features: Tensor, attention: Attending | None = None
+) -> Tensor:
+    """``features + second(attention(relu(first(features))))``.
+
+    In few passes over memory where :func:`fast_convolutions` does it.
 
     Args:
-        first: called as a module, hooks included, where that is not so; as ``second`` is.
+        first: called as a module, hooks included, where that is not so; as ``second`` and ``attention`` are.
         second: of as many channels out as there are features.
         features: (N, C, H, W).
+        attention: None for none.
     """
     mode = _current.get()
     if mode is not None:
-        made = mode.residual(first, second, features)
+        made = mode.residual(first, second, features, attention)
         if made is not None:
             return made
-    return convolve(second, convolve(first, features, slope=0), add=features)
+    hidden = convolve(first, features, slope=0)
+    return convolve(second, hidden if attention is None else attention(hidden), add=features)
 
 
 def attend(mix: nn.Conv2d, features: Tensor, least: float) -> Tensor:
@@ -223,8 +252,8 @@ def attend(mix: nn.Conv2d, features: Tensor, least: float) -> Tensor:
         least: added to the mean.
     """
     mode = _current.get()
-    if mode is not None and _are_plain(features, mix.weight) and not features.shape[1] % mode.lanes:
-        made: Tensor = _Attention.apply(mode, features, mix.weight, least)  # type: ignore[no-untyped-call]
+    if mode is not None and _are_plain(features) and mode.attends(mix, features.shape[1]):
+        made: Tensor = _Attention.apply(mode, features, mix.weight, mode.given(mix, least))  # type: ignore[no-untyped-call]
         return made
     return features * (1 + F.softsign(mix(features) / (features.mean(1, keepdim=True) + least)))
 
@@ -352,12 +381,12 @@ class _Residual(torch.autograd.Function):
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, mode: _FastConvolutions, features: Tensor, weight: Tensor, least: float) -> Tensor:
-        pixels, matrix = _pixels(features), weight.flatten(1)
-        opposed = mode.is_opposed(weight)
-        made, signs = mode.attention(pixels, matrix, least, any(ctx.needs_input_grad), opposed)
+    def forward(
+        ctx: Any, mode: _FastConvolutions, features: Tensor, weight: Tensor, attention: Attention
+    ) -> Tensor:
+        made, signs = mode.attention(_pixels(features), attention, any(ctx.needs_input_grad))
         ctx.save_for_backward(features, weight, signs)
-        ctx.mode, ctx.least = mode, least
+        ctx.mode, ctx.least = mode, attention.least
         return _picture(made, features)
 
     @staticmethod
