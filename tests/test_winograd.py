@@ -24,7 +24,16 @@ from polyres.deploy.accelerate import AcceleratedModel, accelerate, narrows
 from polyres.encoders import ENCODERS
 from polyres.layers import native
 from polyres.layers.equivariance import exchanged
-from polyres.layers.native import Kernels, binding, compiling, convolve, fast_convolutions, residual, team
+from polyres.layers.native import (
+    Attention,
+    Kernels,
+    binding,
+    compiling,
+    convolve,
+    fast_convolutions,
+    residual,
+    team,
+)
 from polyres.layers.native.team import torchs_team
 from polyres.training import run
 
@@ -521,6 +530,24 @@ def test_two_convolutions_of_opposites_at_once_are_those_one_by_one(
         second = kernels.winograd(first, weights[1], add=features, opposed=opposed[1], narrow=narrow)
         assert torch.equal(inner, first)
         assert torch.equal(made, second)
+
+
+@pytest.mark.parametrize("opposed", [False, True])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_attention_between_two_convolutions_is_that_by_itself(
+    opposed: bool, workers: int, each_kernels: Kernels, threads: Callable[[int], None]
+) -> None:
+    threads(workers)
+    features, weights = random(2, 64, 37, 42), [random(64, 64, 3, 3) / 20 for _ in range(2)]
+    weights[0].abs_()  # of a mean that is not near to zero rounding hardly shows
+    mix = random(64, 64, seed=1) / 4
+    attention = Attention(with_opposites(mix) if opposed else mix, 1e-6, opposed)
+    inner, made = each_kernels.winograd_residual(features, (weights[0], weights[1]), attention=attention)
+    pixels = each_kernels.winograd(features, weights[0], slope=0).permute(0, 2, 3, 1)
+    mixed = pixels @ attention.weight.T / (pixels.mean(3, keepdim=True) + 1e-6)
+    wanted = (pixels * (1 + F.softsign(mixed))).permute(0, 3, 1, 2)
+    torch.testing.assert_close(inner, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+    assert torch.equal(made, each_kernels.winograd(inner, weights[1], add=features))
 
 
 @pytest.mark.parametrize("opposed", [False, True])
