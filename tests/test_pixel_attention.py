@@ -182,13 +182,22 @@ def test_halved_and_native_it_computes_the_same(kernels: Kernels) -> None:
     image = torch.rand(2, 3, 13, 9)
     wanted = encoder(image)
     halved = encoder.halved()
-    assert halved is not encoder
+    counts = [sum(p.numel() for p in one.body.parameters()) for one in (halved, encoder, halved.whole())]
+    assert counts == [counts[1] // 2, counts[1], counts[1]]
     opposed = native.opposed_weights(encoder)
     assert len(opposed) == 3 * 4 + 1
     with fast_convolutions(opposed=opposed):
         fast = encoder(image)
     for made in (halved(image), halved.whole()(image), fast):
         torch.testing.assert_close(made, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_attention_that_treats_negatives_differently_is_not_halved() -> None:
+    encoder = edsr(channels=32)
+    begin_equivariant(encoder, "turns-and-negatives", encoder.state_dict().keys())
+    assert encoder.halved() is not encoder
+    nn.init.normal_(encoder.body[2].attention.mix.weight)
+    assert encoder.halved() is encoder
 
 
 def model(every: int = 0, blocks: int = 2) -> dict[str, object]:

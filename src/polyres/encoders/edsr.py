@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
-from polyres.layers.blocks import ZeroSumConv2d, conv3x3
+from polyres.layers.blocks import ZeroSumConv2d, conv1x1, conv3x3
 from polyres.layers.equivariance import (
     from_halves,
     from_opposites,
@@ -114,11 +115,11 @@ class _HalvedBlock(nn.Module):
         # Opposites are half of the sum of their sum and their difference.
         self.sums1, self.differences1 = _halved(block.conv1, 0.5)
         self.sums2, self.differences2 = _halved(block.conv2, block.residual_scale)
-        self.attention = block.attention
+        self.attention = None if block.attention is None else _HalvedAttention(block.attention)
 
     def whole(self) -> ResidualBlock:
         block = ResidualBlock(1, bias=self.sums1.bias is not None)
-        block.attention = self.attention
+        block.attention = None if self.attention is None else self.attention.whole()
         block.conv1 = _whole(self.sums1, self.differences1, 0.5)
         block.conv2 = _whole(self.sums2, self.differences2, 1)
         return block
@@ -127,15 +128,40 @@ class _HalvedBlock(nn.Module):
         inner_sums, inner_differences = self.sums1(sums), self.differences1(differences)
         first, second = torch.relu(inner_sums + inner_differences), torch.relu(inner_sums - inner_differences)
         if self.attention is not None:
-            first, second = opposites(self.attention(from_opposites(first, second, 1)), 1)
+            first, second = self.attention(first, second)
         return sums + self.sums2(first + second), differences + self.differences2(first - second)
+
+
+class _HalvedAttention(nn.Module):
+    """Pixel attention to opposites, as sums and differences are mixed."""
+
+    def __init__(self, attention: PixelAttention) -> None:
+        super().__init__()
+        self.least = attention.least
+        self.sums, self.differences = _halved(attention.mix, 0.5)
+
+    def whole(self) -> PixelAttention:
+        attention = PixelAttention(1)
+        attention.mix = _whole(self.sums, self.differences, 0.5)
+        return attention
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        both = first + second
+        sums, differences, level = (
+            self.sums(both),
+            self.differences(first - second),
+            both.mean(1, keepdim=True) / 2,
+        )
+        level = level + self.least
+        weights = F.softsign((sums + differences) / level), F.softsign((sums - differences) / level)
+        return first * (1 + weights[0]), second * (1 + weights[1])
 
 
 def _halved(conv: nn.Conv2d, factor: float) -> tuple[nn.Conv2d, nn.Conv2d]:
     """``factor`` times ``conv`` as it is for sums and for differences of opposites; a bias is for sums alone."""
     made: list[nn.Conv2d] = []
     for weight in halves(conv.weight.detach() * factor):
-        half = conv3x3(weight.shape[1], weight.shape[0], bias=conv.bias is not None and not made).to(weight)
+        half = _like(conv, weight, bias=conv.bias is not None and not made)
         half.weight = nn.Parameter(weight, requires_grad=False)
         made.append(half)
     if conv.bias is not None:
@@ -144,10 +170,16 @@ def _halved(conv: nn.Conv2d, factor: float) -> tuple[nn.Conv2d, nn.Conv2d]:
     return made[0], made[1]
 
 
+def _like(conv: nn.Conv2d, weight: Tensor, bias: bool) -> nn.Conv2d:
+    """A convolution with the kernel size and padding of ``conv``, for a weight such as ``weight``."""
+    make = conv1x1 if conv.kernel_size == (1, 1) else conv3x3
+    return make(weight.shape[1], weight.shape[0], bias=bias).to(weight)
+
+
 def _whole(sums: nn.Conv2d, differences: nn.Conv2d, factor: float) -> nn.Conv2d:
     """The convolution of which :func:`_halved` made these by ``factor``."""
     weight = from_halves(sums.weight / factor, differences.weight / factor)
-    conv = conv3x3(weight.shape[1], weight.shape[0], bias=sums.bias is not None).to(weight)
+    conv = _like(sums, weight, bias=sums.bias is not None)
     conv.weight = nn.Parameter(weight, requires_grad=False)
     if sums.bias is not None:
         bias = sums.bias / (2 * factor)
@@ -255,7 +287,7 @@ class EDSR(Encoder):
     def halved(self) -> EDSR:
         """See :meth:`Encoder.halved`; for what was trained to treat negatives alike."""
         blocks = [block for block in self.body.children() if isinstance(block, ResidualBlock)]
-        convs = [conv for block in blocks for conv in (block.conv1, block.conv2)]
+        convs = [conv for block in blocks for conv in block.modules() if isinstance(conv, nn.Conv2d)]
         if not convs or not all(map(_keeps_opposites, convs)):
             return self
         return self._with_body(HalvedBlocks(blocks))
