@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import polyres.cli
+from polyres.layers import native
 from polyres.model import ModelConfig, build
 from polyres.weights import save
 
@@ -28,6 +29,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def kernels() -> native.Kernels:
+    """Native kernels such as minimal filtering needs; the test is skipped without them."""
+    compiled = native.kernels()
+    if compiled is None or compiled.lanes < 8:
+        pytest.skip(f"needs native kernels with vectors of 8 lanes: {native.why_none()}")
+    return compiled
 
 
 @pytest.fixture(scope="session")

@@ -21,14 +21,6 @@ from polyres.training.start import initial_model
 from polyres.training.symmetry import begin_equivariant
 
 
-@pytest.fixture(scope="module")
-def kernels() -> Kernels:
-    compiled = native.kernels()
-    if compiled is None or compiled.lanes < 8:
-        pytest.skip(f"needs native kernels with vectors of 8 lanes: {native.why_none()}")
-    return compiled
-
-
 def attention(channels: int, opposed: bool = False) -> PixelAttention:
     torch.manual_seed(channels)
     made = PixelAttention(channels)

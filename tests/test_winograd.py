@@ -40,14 +40,6 @@ from polyres.training import run
 LAST = torch.channels_last
 
 
-@pytest.fixture(scope="module")
-def kernels() -> Kernels:
-    compiled = native.kernels()
-    if compiled is None or compiled.lanes < 8:
-        pytest.skip(f"needs native kernels with vectors of 8 lanes: {native.why_none()}")
-    return compiled
-
-
 @pytest.fixture(scope="module", params=["this machine", "8 lanes"])
 def each_kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kernels:
     """The machine's kernels, and those for vectors of 8 lanes, which most desktops have."""

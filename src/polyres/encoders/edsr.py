@@ -147,12 +147,8 @@ class _HalvedAttention(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         both = first + second
-        sums, differences, level = (
-            self.sums(both),
-            self.differences(first - second),
-            both.mean(1, keepdim=True) / 2,
-        )
-        level = level + self.least
+        sums, differences = self.sums(both), self.differences(first - second)
+        level = both.mean(1, keepdim=True) / 2 + self.least
         weights = F.softsign((sums + differences) / level), F.softsign((sums - differences) / level)
         return first * (1 + weights[0]), second * (1 + weights[1])
 

@@ -16,9 +16,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
 
 #include "attention.h"
 
@@ -33,6 +30,7 @@ enum {
 };
 
 typedef int maybe_int __attribute__((may_alias));
+
 /* A vector of `lanes` channels, zero beyond them. */
 INLINE vec load_some(const float *from, long lanes) {
     if (lanes >= LANES) return load_any(from);
