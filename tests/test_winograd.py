@@ -35,6 +35,7 @@ from polyres.layers.native import (
     team,
 )
 from polyres.layers.native.team import torchs_team
+from polyres.layers.pixel_attention import PixelAttention
 from polyres.training import run
 
 LAST = torch.channels_last
@@ -543,23 +544,48 @@ def test_attention_between_two_convolutions_is_that_by_itself(
 
 
 @pytest.mark.parametrize("opposed", [False, True])
+@pytest.mark.parametrize("rectified", [False, True])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_gradients_of_attention_are_those_of_its_formula(
+    opposed: bool, rectified: bool, workers: int, each_kernels: Kernels, threads: Callable[[int], None]
+) -> None:
+    threads(workers)
+    pixels, toward = random(101, 64).relu(), random(101, 64, seed=1)
+    mix = random(64, 64, seed=2) / 4
+    attention = Attention(with_opposites(mix) if opposed else mix, 1e-6, opposed)
+    made, signs = each_kernels.attention(pixels, attention, keep=True)
+    of_pixels, of_weight = each_kernels.attention_gradient(toward, pixels, signs, attention, rectified)
+    leaves = pixels.requires_grad_(), attention.weight.clone().requires_grad_()
+    wanted = leaves[0] * (1 + F.softsign(leaves[0] @ leaves[1].T / (leaves[0].mean(1, keepdim=True) + 1e-6)))
+    torch.testing.assert_close(made, wanted.detach(), rtol=1e-4, atol=1e-5)
+    first, second = torch.autograd.grad(wanted, leaves, toward)
+    first = first * (pixels > 0) if rectified else first
+    second = with_opposites(second) if opposed else second
+    for ours, exact in ((of_pixels, first), (of_weight, second)):
+        torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("opposed", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-def test_residual_blocks_are_torchs(opposed: bool, bias: bool, kernels: Kernels) -> None:
+@pytest.mark.parametrize("attending", [False, True])
+def test_residual_blocks_are_torchs(opposed: bool, bias: bool, attending: bool, kernels: Kernels) -> None:
     """Forward and every gradient, in two convolutions forward and two back."""
     # Four seeds in 300 have a value so near to zero that rounding decides about a ReLU's gradient.
     torch.manual_seed(0)
     convs = [nn.Conv2d(64, 64, 3, padding=1, bias=bias) for _ in range(2)]
-    for conv in convs:
-        nn.init.normal_(conv.weight, std=0.05)
+    attention = PixelAttention(64) if attending else None
+    parts = [*convs, *([attention.mix] if attention else [])]
+    for conv in parts:
+        nn.init.normal_(conv.weight, std=0.05 if conv in convs else 0.2)
         if opposed:
             conv.weight.data = with_opposites(conv.weight.data)
-    named = [conv.weight for conv in convs] if opposed else []
+    named = [conv.weight for conv in parts] if opposed else []
     results: list[list[Tensor]] = []
     for fast in (True, False):
         image = random(2, 64, 11, 14).requires_grad_()
-        parameters = [p for conv in convs for p in conv.parameters()]
+        parameters = [p for conv in parts for p in conv.parameters()]
         with fast_convolutions(fast, named):
-            made = residual(*convs, image)
+            made = residual(*convs, image, attention)
         assert ("_Residual" in str(made.grad_fn)) == fast
         gradients = torch.autograd.grad((made * random(*made.shape, seed=1)).sum(), [image, *parameters])
         if opposed:

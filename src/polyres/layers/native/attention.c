@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 enum { VECTORS = 2 }; /* of mixtures that are computed together */
+enum { ROWS = 4 };    /* of sums of products: divides all channels */
 
 INLINE vec magnitude(vec value) { return (vec)((mask)value & 0x7fffffff); }
 
@@ -51,43 +52,49 @@ INLINE void mix_all(const float *in, const float *weights, float *to, long apart
     if (first < size) mix(in, weights + first, to + first, apart, size, size, count, 1);
 }
 
-/* The mixtures of `count` pixels; halves: room for them, where the weights keep opposites. */
-INLINE void mixtures(const attention *job, const float *in, float *halves, float *to, const int count) {
-    const long channels = job->channels, half = channels / 2;
-    if (!job->opposed) {
-        mix_all(in, job->weights, to, channels, channels, count);
-        return;
-    }
-    for (int i = 0; i < count; i++)
-        for (long j = 0; j < half; j += LANES) {
-            const float *from = in + i * channels + 2 * j;
-            const vec first = load_opposed(from), second = load_opposed(from + 8);
-            store_any(halves + i * channels + j, first + second);
-            store_any(halves + i * channels + half + j, first - second);
+/* Sums of opposites, then their differences, of `count` pixels. */
+INLINE void split(const float *in, float *halves, long channels, const int count) {
+    for (int i = 0; i < count; i++, in += channels, halves += channels)
+        for (long j = 0; j < channels / 2; j += LANES) {
+            const vec first = load_opposed(in + 2 * j), second = load_opposed(in + 2 * j + 8);
+            store_any(halves + j, first + second);
+            store_any(halves + channels / 2 + j, first - second);
         }
-    mix_all(halves, job->weights, to, channels, half, count);
-    mix_all(halves + half, job->weights + half * half, to + half, channels, half, count);
-    for (int i = 0; i < count; i++) {
-        const float *mixed = to + i * channels;
-        float *whole = halves + i * channels;
-        for (long j = 0; j < half; j += LANES) {
-            const vec sum = load_any(mixed + j), difference = load_any(mixed + half + j);
-            store_opposed(whole + 2 * j, sum + difference);
-            store_opposed(whole + 2 * j + 8, sum - difference);
-        }
-    }
 }
 
-long attention_room(long channels) { return 2 * WIDE * channels; }
+/* Back from those. */
+INLINE void join(const float *halves, float *to, long channels, const int count) {
+    for (int i = 0; i < count; i++, to += channels, halves += channels)
+        for (long j = 0; j < channels / 2; j += LANES) {
+            const vec sum = load_any(halves + j), difference = load_any(halves + channels / 2 + j);
+            store_opposed(to + 2 * j, sum + difference);
+            store_opposed(to + 2 * j + 8, sum - difference);
+        }
+}
+
+/* The mixtures of `count` pixels, in `room`; where the weights keep opposites, it begins with what `split` made. */
+INLINE const float *mixtures(const attention *job, const float *in, float *room, const int count) {
+    const long channels = job->channels, half = channels / 2;
+    float *mixed = room + WIDE * channels, *whole = mixed + WIDE * channels;
+    if (!job->opposed) {
+        mix_all(in, job->weights, mixed, channels, channels, count);
+        return mixed;
+    }
+    split(in, room, channels, count);
+    mix_all(room, job->weights, mixed, channels, half, count);
+    mix_all(room + half, job->weights + half * half, mixed + half, channels, half, count);
+    join(mixed, whole, channels, count);
+    return whole;
+}
+
+long attention_room(long channels) { return 3 * WIDE * channels; }
 
 void attend(const attention *job, long first, long last, float *room) {
     const long channels = job->channels;
-    float *halves = room + WIDE * channels;
-    const float *mixed = job->opposed ? halves : room;
     for (long pixel = first; pixel < last;) {
         const long count = last - pixel < WIDE ? 1 : WIDE;
-        if (count == WIDE) mixtures(job, job->in + pixel * channels, halves, room, WIDE);
-        else mixtures(job, job->in + pixel * channels, halves, room, 1);
+        const float *here = job->in + pixel * channels;
+        const float *mixed = count == WIDE ? mixtures(job, here, room, WIDE) : mixtures(job, here, room, 1);
         for (long i = 0; i < count; i++, pixel++) {
             const float *in = job->in + pixel * channels, *from = mixed + i * channels;
             const vec share = share_of(job, in) - (vec){0};
@@ -109,35 +116,87 @@ static int forward_item(const void *argument, long item) {
     return 0;
 }
 
-/* With s for the kept sign: d mixed = gradient in (1 - |s|)^2 share; the rest of d in is gradient (1 + s) less what the
- * mean takes, the same for all channels: the mean of d mixed times the mixture before it was divided, times share. */
+/* Of `count` pixels: sums[first][second] += products of the channels of `first` by those of `second`. */
+INLINE void add_products(
+    const float *first, const float *second, float *sums, long apart, long size, const int count, const int vectors
+) {
+    vec held[ROWS][VECTORS];
+    UNROLLED for (int i = 0; i < ROWS; i++)
+        UNROLLED for (int j = 0; j < vectors; j++) held[i][j] = load_any(sums + i * size + j * LANES);
+    for (int pixel = 0; pixel < count; pixel++, first += apart, second += apart)
+        UNROLLED for (int i = 0; i < ROWS; i++)
+            UNROLLED for (int j = 0; j < vectors; j++) held[i][j] += load_any(second + j * LANES) * first[i];
+    UNROLLED for (int i = 0; i < ROWS; i++)
+        UNROLLED for (int j = 0; j < vectors; j++) store_any(sums + i * size + j * LANES, held[i][j]);
+}
+
+INLINE void add_all(const float *first, const float *second, float *sums, long apart, long size, const int count) {
+    for (long row = 0; row < size; row += ROWS) {
+        float *here = sums + row * size;
+        long column = 0;
+        for (; column + VECTORS * LANES <= size; column += VECTORS * LANES)
+            add_products(first + row, second + column, here + column, apart, size, count, VECTORS);
+        if (column < size) add_products(first + row, second + column, here + column, apart, size, count, 1);
+    }
+}
+
+static long sums_of(long channels, int opposed) { return channels * channels / (opposed ? 2 : 1); }
+
+/* With s for the kept sign: d mixed = gradient in (1 - |s|)^2 share. d in is gradient (1 + s), less what the mean takes,
+ * the same for all channels: the mean of d mixed times the mixture before it was divided, times share; and d mixed by
+ * the weights, which are transposed. */
+INLINE void differentiate(const attention *job, long first, float *room, float *sums, const int count) {
+    const long channels = job->channels, half = channels / 2, place = first * channels;
+    float *of_mixed = room + attention_room(channels), *others = of_mixed + WIDE * channels;
+    const float *in = job->in + place, *gradient = job->gradient + place, *kept = job->kept + place;
+    float *out = job->out + place;
+    for (long i = 0; i < count * channels; i += channels) {
+        const vec share = share_of(job, in + i) - (vec){0};
+        vec sum = {0};
+        for (long j = i; j < i + channels; j += LANES) {
+            const vec sign = load_any(kept + j), rest = 1 - magnitude(sign);
+            const vec change = load_any(gradient + j) * load_any(in + j) * rest;
+            store_any(of_mixed + j, change * rest * share);
+            sum += change * sign; /* the mixture is sign / rest */
+        }
+        const vec taken = total(sum) / (float)channels * share;
+        for (long j = i; j < i + channels; j += LANES)
+            store_any(out + j, load_any(gradient + j) * (1 + load_any(kept + j)) - taken);
+    }
+    const float *mixed = mixtures(job, of_mixed, room, count);
+    for (long j = 0; j < count * channels; j += LANES) {
+        const vec whole = load_any(out + j) + load_any(mixed + j);
+        const mask goes_on = job->rectified ? (mask)(load_any(in + j) > 0) : ~(mask){0};
+        store_any(out + j, (vec)((mask)whole & goes_on));
+    }
+    if (!job->opposed) {
+        add_all(of_mixed, in, sums, channels, channels, count);
+        return;
+    }
+    split(in, others, channels, count);
+    add_all(room, others, sums, channels, half, count);
+    add_all(room + half, others + half, sums + half * half, channels, half, count);
+}
+
 static int backward_item(const void *argument, long item) {
     const attention *job = argument;
     const long last = strip_start(job->pixels, job->items, item + 1);
-    for (long pixel = strip_start(job->pixels, job->items, item); pixel < last; pixel++) {
-        const long place = pixel * job->channels;
-        const vec share = share_of(job, job->in + place) - (vec){0};
-        vec sum = {0};
-        for (long i = place; i < place + job->channels; i += LANES) {
-            const vec sign = load_any(job->kept + i), rest = 1 - magnitude(sign);
-            const vec change = load_any(job->gradient + i) * load_any(job->in + i) * rest;
-            store_any(job->signs + i, change * rest * share);
-            sum += change * sign; /* the mixture is sign / rest */
-        }
-        const vec taken = total(sum) / (float)job->channels * share;
-        for (long i = place; i < place + job->channels; i += LANES)
-            store_any(job->out + i, load_any(job->gradient + i) * (1 + load_any(job->kept + i)) - taken);
+    float *room = zeros(attention_room(job->channels) + 2 * WIDE * job->channels);
+    if (!room) return -1;
+    float *sums = job->sums + item * sums_of(job->channels, job->opposed);
+    for (long pixel = strip_start(job->pixels, job->items, item); pixel < last;) {
+        const long count = last - pixel < WIDE ? 1 : WIDE;
+        if (count == WIDE) differentiate(job, pixel, room, sums, WIDE);
+        else differentiate(job, pixel, room, sums, 1);
+        pixel += count;
     }
+    free(room);
     return 0;
 }
 
 int may_attend(long channels, int opposed) { return channels % (opposed ? 2 * LANES : LANES) == 0; }
 
-static int run(work_fn work, attention job, int threads) {
-    if (!may_attend(job.channels, job.opposed)) return -2;
-    job.items = threads == 1 || job.pixels < 64 ? 1 : 4L * threads;
-    return share_out(work, &job, job.items, threads);
-}
+static long items_of(long pixels, int threads) { return threads == 1 || pixels < 64 ? 1 : 4L * threads; }
 
 /* out = in * (1 + sign), sign = u / (1 + |u|), u = mixed / (mean of in's channels + least), mixed = in by weights.
  * in and out: (pixels, channels); weights: (channels in, channels out); signs: like out, where they are kept, or NULL.
@@ -147,23 +206,35 @@ int polyres_attention(
     const float *in, const float *weights, float *out, float *signs, long pixels, long channels, float least,
     int opposed, int threads
 ) {
-    return run(
-        forward_item,
-        (attention){.in = in, .weights = weights, .out = out, .signs = signs, .pixels = pixels, .channels = channels,
-                    .least = least, .opposed = opposed},
-        threads
-    );
+    if (!may_attend(channels, opposed)) return -2;
+    const attention job = {
+        .in = in, .weights = weights, .out = out, .signs = signs, .pixels = pixels, .channels = channels,
+        .least = least, .opposed = opposed, .items = items_of(pixels, threads)
+    };
+    return share_out(forward_item, &job, job.items, threads);
 }
 
-/* The gradients of mixed, and of in without what comes by mixed, given that of out. Result as above. */
+/* The gradients of in, of_in, and of the weights, of_weights (channels out, channels in), given that of out; those of
+ * opposed weights come as sums of products of sums, then of differences. weights as above, of the transposed matrix.
+ * rectified: of_in is zero where in is. Result as above; the same at every call with as many threads. */
 int polyres_attention_gradient(
-    const float *gradient, const float *in, const float *signs, float *of_mixed, float *of_in, long pixels,
-    long channels, float least, int threads
+    const float *gradient, const float *in, const float *signs, const float *weights, float *of_in, float *of_weights,
+    long pixels, long channels, float least, int opposed, int rectified, int threads
 ) {
-    return run(
-        backward_item,
-        (attention){.in = in, .kept = signs, .gradient = gradient, .out = of_in, .signs = of_mixed, .pixels = pixels,
-                    .channels = channels, .least = least},
-        threads
-    );
+    if (!may_attend(channels, opposed)) return -2;
+    const long items = items_of(pixels, threads), size = sums_of(channels, opposed);
+    float *sums = zeros(items * size);
+    if (!sums) return -1;
+    const attention job = {
+        .in = in, .weights = weights, .kept = signs, .gradient = gradient, .out = of_in, .sums = sums,
+        .pixels = pixels, .channels = channels, .items = items, .least = least, .opposed = opposed,
+        .rectified = rectified
+    };
+    const int status = share_out(backward_item, &job, items, threads);
+    for (long i = 0; i < size; i++) {
+        of_weights[i] = 0;
+        for (long item = 0; item < items; item++) of_weights[i] += sums[item * size + i];
+    }
+    free(sums);
+    return status;
 }

@@ -6,10 +6,10 @@
 
 typedef struct {
     const float *in, *weights, *kept, *gradient;
-    float *out, *signs;
+    float *out, *signs, *sums;
     long pixels, channels, items;
     float least;
-    int opposed;
+    int opposed, rectified;
 } attention;
 
 /* Whether there are kernels for so many channels. */

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from polyres.layers.equivariance import halves
+from polyres.layers.equivariance import from_halves, halves
 from polyres.layers.native.compiling import CompilationError, compiled
 from polyres.layers.native.team import torchs_team
 
@@ -33,7 +33,7 @@ _SIGNATURES = {
     "polyres_add_block": [_POINTER] * 5 + [_LONG] * 3 + [_INT, _INT],
     "polyres_has_pairs": [],
     "polyres_attention": [_POINTER] * 4 + [_LONG] * 2 + [_FLOAT, _INT, _INT],
-    "polyres_attention_gradient": [_POINTER] * 5 + [_LONG] * 2 + [_FLOAT, _INT],
+    "polyres_attention_gradient": [_POINTER] * 6 + [_LONG] * 2 + [_FLOAT, _INT, _INT, _INT],
     "polyres_winograd": [_POINTER] * 6 + [_LONG] * 6 + [_FLOAT, _INT, _INT, _INT],
     "polyres_winograd_residual": [_POINTER] * 9 + [_LONG] * 5 + [_FLOAT] + [_INT] * 5,
     "polyres_winograd_weight": [_POINTER] * 3 + [_LONG] * 6 + [_INT, _INT, _INT],
@@ -339,24 +339,33 @@ class Kernels:
         return out, signs
 
     def attention_gradient(
-        self, gradient: Tensor, features: Tensor, signs: Tensor, least: float
+        self, gradient: Tensor, features: Tensor, signs: Tensor, attention: Attention, rectified: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """The gradients of ``features @ weight.T`` and, without what comes by that, of ``features``.
+        """The gradients of what :meth:`attention` is given: of features and, (channels, channels), of the weight.
+
+        Of a weight that keeps opposites it is the mean over their exchange. It is the same at every call with as many
+        threads.
 
         Args:
             gradient: of the product of :meth:`attention`, (pixels, channels), contiguous.
             features: as there.
             signs: its ``s``.
-            least: as there.
+            attention: as there.
+            rectified: that of features is zero where they are not positive.
         """
         pixels, channels = features.shape
-        of_mixed, of_features = self.empty(pixels, channels), self.empty(pixels, channels)
+        turned = attention._replace(weight=attention.weight.transpose(0, 1)).packed()
+        of_features, of_weight = self.empty(pixels, channels), torch.empty_like(turned)
         status = self._library.polyres_attention_gradient(
-            gradient.data_ptr(), features.data_ptr(), signs.data_ptr(), of_mixed.data_ptr(), of_features.data_ptr(),
-            pixels, channels, least, torch.get_num_threads(),
+            gradient.data_ptr(), features.data_ptr(), signs.data_ptr(), turned.data_ptr(), of_features.data_ptr(),
+            of_weight.data_ptr(), pixels, channels, attention.least, attention.opposed, rectified,
+            torch.get_num_threads(),
         )  # fmt: skip
         _check(status)
-        return of_mixed, of_features
+        if not attention.opposed:
+            return of_features, of_weight.view(channels, channels)
+        sums, differences = of_weight.view(2, channels // 2, channels // 2) / 2
+        return of_features, from_halves(sums, differences)
 
 
 def _check(status: int) -> None:

@@ -159,16 +159,16 @@ class _FastConvolutions(TorchFunctionMode):
             if margin != 1 or conv.padding_mode != "zeros" or conv.in_channels != size:
                 return None
         opposed = self.is_opposed(weights[0]), self.is_opposed(weights[1])
-        biases = first.bias, second.bias
+        biases, given = (first.bias, second.bias), None
         if attention is not None:
-            if torch.is_grad_enabled() or not self.attends(attention.mix, first.out_channels):
+            if not self.attends(attention.mix, first.out_channels):
                 return None
             given = self.given(attention.mix, attention.least)
-            return self.winograd_residual(features, weights, biases, opposed, attention=given)[1]
         if not torch.is_grad_enabled():
-            return self.winograd_residual(features, weights, biases, opposed)[1]
+            return self.winograd_residual(features, weights, biases, opposed, attention=given)[1]
+        mix = None if attention is None else attention.mix.weight
         made: Tensor = _Residual.apply(  # type: ignore[no-untyped-call]
-            self, opposed, features, weights[0], biases[0], weights[1], biases[1]
+            self, opposed, given, features, weights[0], biases[0], weights[1], biases[1], mix
         )
         return made
 
@@ -340,42 +340,61 @@ class _Convolution(torch.autograd.Function):
 
 
 class _Residual(torch.autograd.Function):
-    """A residual block in two convolutions forward and four back, ReLU and sums in passing."""
+    """A residual block in two convolutions forward and four back, ReLU, attention and sums in passing."""
 
     @staticmethod
     def forward(
         ctx: Any,
         mode: _FastConvolutions,
         opposed: tuple[bool, bool],
+        attention: Attention | None,
         features: Tensor,
         weight1: Tensor,
         bias1: Tensor | None,
         weight2: Tensor,
         bias2: Tensor | None,
+        mix: Tensor | None,
     ) -> Tensor:
-        hidden, made = mode.winograd_residual(features, (weight1, weight2), (bias1, bias2), opposed)
-        ctx.save_for_backward(features, hidden, weight1, weight2)
-        ctx.mode, ctx.opposed = mode, opposed
+        signs = None
+        if attention is None:
+            inner, made = mode.winograd_residual(features, (weight1, weight2), (bias1, bias2), opposed)
+            hidden = inner
+        else:
+            inner = mode.winograd(features, weight1, bias1, slope=0, opposed=opposed[0])
+            weighted, signs = mode.attention(_pixels(inner), attention, keep=True)
+            hidden = _picture(weighted, inner)
+            made = mode.winograd(hidden, weight2, bias2, add=features, opposed=opposed[1])
+        ctx.save_for_backward(features, inner, signs, hidden, weight1, weight2, mix)
+        ctx.mode, ctx.opposed, ctx.attention = mode, opposed, attention
         return made
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         mode, opposed = ctx.mode, ctx.opposed
-        features, hidden, weight1, weight2 = ctx.saved_tensors
-        _, _, of_features, of_weight1, of_bias1, of_weight2, of_bias2 = ctx.needs_input_grad
+        features, inner, signs, hidden, weight1, weight2, mix = ctx.saved_tensors
+        _, _, _, of_features, of_weight1, of_bias1, of_weight2, of_bias2, _ = ctx.needs_input_grad
+        back, of_mix = (_turned(weight2), _turned(weight1)), None
         # Where a ReLU gave zero, no gradient goes on.
-        inner, made = mode.winograd_residual(
-            gradient, (_turned(weight2), _turned(weight1)), opposed=opposed[::-1], mask=hidden
-        )
+        if mix is None:
+            of_inner, made = mode.winograd_residual(gradient, back, opposed=opposed[::-1], mask=inner)
+        else:
+            of_hidden = mode.winograd(gradient, back[0], opposed=opposed[1])
+            of_pixels, of_mix = mode.attention_gradient(
+                _pixels(of_hidden), _pixels(inner), signs, ctx.attention._replace(weight=mix), rectified=True
+            )
+            of_inner, of_mix = _picture(of_pixels, inner), of_mix.view_as(mix)
+            made = mode.winograd(of_inner, back[1], add=gradient, opposed=opposed[0])
         return (
             None,
             None,
+            None,
             made if of_features else None,
-            mode.winograd_weight(features, inner, opposed=opposed[0]) if of_weight1 else None,
-            inner.sum((0, 2, 3)) if of_bias1 else None,
+            mode.winograd_weight(features, of_inner, opposed=opposed[0]) if of_weight1 else None,
+            of_inner.sum((0, 2, 3)) if of_bias1 else None,
             mode.winograd_weight(hidden, gradient, opposed=opposed[1]) if of_weight2 else None,
             gradient.sum((0, 2, 3)) if of_bias2 else None,
+            of_mix,
         )
 
 
@@ -386,17 +405,17 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         made, signs = mode.attention(_pixels(features), attention, any(ctx.needs_input_grad))
         ctx.save_for_backward(features, weight, signs)
-        ctx.mode, ctx.least = mode, attention.least
+        ctx.mode, ctx.attention = mode, attention
         return _picture(made, features)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, signs = ctx.saved_tensors
-        pixels = _pixels(features)
-        of_mixed, of_pixels = ctx.mode.attention_gradient(_pixels(gradient), pixels, signs, ctx.least)
-        of_pixels.addmm_(of_mixed, weight.flatten(1))
-        return None, _picture(of_pixels, features), (of_mixed.T @ pixels).view_as(weight), None
+        of_pixels, of_weight = ctx.mode.attention_gradient(
+            _pixels(gradient), _pixels(features), signs, ctx.attention._replace(weight=weight)
+        )
+        return None, _picture(of_pixels, features), of_weight.view_as(weight), None
 
 
 def _pixels(features: Tensor) -> Tensor:
