@@ -12,16 +12,20 @@ enum { ROWS = 4 };    /* of sums of products: divides all channels */
 INLINE vec magnitude(vec value) { return (vec)((mask)value & 0x7fffffff); }
 
 INLINE float total(vec value) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)value); /* by halves, which is quicker than one by one */
+#else
     float sum = 0;
     UNROLLED for (int lane = 0; lane < LANES; lane++) sum += value[lane];
     return sum;
+#endif
 }
 
-/* 1 over the mean of a pixel's channels. */
-INLINE float share_of(const attention *job, const float *in) {
+/* What mixtures are divided by: the mean of a pixel's channels, and a little. */
+INLINE vec scale_of(const attention *job, const float *in) {
     vec sum = load_any(in);
     for (long i = LANES; i < job->channels; i += LANES) sum += load_any(in + i);
-    return 1 / (total(sum) / (float)job->channels + job->least);
+    return total(sum) * job->part + job->least - (vec){0};
 }
 
 /* `vectors` vectors of the mixtures of `count` pixels that are `apart`; weights: (depth in, width out). */
@@ -97,11 +101,12 @@ void attend(const attention *job, long first, long last, float *room) {
         const float *mixed = count == WIDE ? mixtures(job, here, room, WIDE) : mixtures(job, here, room, 1);
         for (long i = 0; i < count; i++, pixel++) {
             const float *in = job->in + pixel * channels, *from = mixed + i * channels;
-            const vec share = share_of(job, in) - (vec){0};
+            float *out = job->out + pixel * channels, *signs = job->signs ? job->signs + pixel * channels : NULL;
+            const vec scale = scale_of(job, in);
             for (long j = 0; j < channels; j += LANES) {
-                const vec mixture = share * load_any(from + j), sign = mixture / (1 + magnitude(mixture));
-                if (job->signs) store_any(job->signs + pixel * channels + j, sign);
-                store_any(job->out + pixel * channels + j, load_any(in + j) * (1 + sign));
+                const vec mixture = load_any(from + j), sign = mixture / (scale + magnitude(mixture));
+                if (signs) store_any(signs + j, sign);
+                store_any(out + j, load_any(in + j) * (1 + sign));
             }
         }
     }
@@ -151,7 +156,7 @@ INLINE void differentiate(const attention *job, long first, float *room, float *
     const float *in = job->in + place, *gradient = job->gradient + place, *kept = job->kept + place;
     float *out = job->out + place;
     for (long i = 0; i < count * channels; i += channels) {
-        const vec share = share_of(job, in + i) - (vec){0};
+        const vec share = 1 / scale_of(job, in + i);
         vec sum = {0};
         for (long j = i; j < i + channels; j += LANES) {
             const vec sign = load_any(kept + j), rest = 1 - magnitude(sign);
@@ -159,7 +164,7 @@ INLINE void differentiate(const attention *job, long first, float *room, float *
             store_any(of_mixed + j, change * rest * share);
             sum += change * sign; /* the mixture is sign / rest */
         }
-        const vec taken = total(sum) / (float)channels * share;
+        const vec taken = total(sum) * job->part * share;
         for (long j = i; j < i + channels; j += LANES)
             store_any(out + j, load_any(gradient + j) * (1 + load_any(kept + j)) - taken);
     }
@@ -209,7 +214,7 @@ int polyres_attention(
     if (!may_attend(channels, opposed)) return -2;
     const attention job = {
         .in = in, .weights = weights, .out = out, .signs = signs, .pixels = pixels, .channels = channels,
-        .least = least, .opposed = opposed, .items = items_of(pixels, threads)
+        .least = least, .part = 1 / (float)channels, .opposed = opposed, .items = items_of(pixels, threads)
     };
     return share_out(forward_item, &job, job.items, threads);
 }
@@ -227,7 +232,8 @@ int polyres_attention_gradient(
     if (!sums) return -1;
     const attention job = {
         .in = in, .weights = weights, .kept = signs, .gradient = gradient, .out = of_in, .sums = sums,
-        .pixels = pixels, .channels = channels, .items = items, .least = least, .opposed = opposed,
+        .pixels = pixels, .channels = channels, .items = items, .least = least,
+        .part = 1 / (float)channels, .opposed = opposed,
         .rectified = rectified
     };
     const int status = share_out(backward_item, &job, items, threads);

@@ -8,7 +8,7 @@ typedef struct {
     const float *in, *weights, *kept, *gradient;
     float *out, *signs, *sums;
     long pixels, channels, items;
-    float least;
+    float least, part; /* part: 1 / channels */
     int opposed, rectified;
 } attention;
 

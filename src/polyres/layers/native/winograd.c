@@ -639,7 +639,7 @@ int polyres_winograd_residual(
 ) {
     const attention weighing = {
         .in = inner, .out = inner, .weights = attending, .channels = kernels, .least = least,
-        .opposed = opposed_attention
+        .part = 1 / (float)kernels, .opposed = opposed_attention
     };
     if (attending && !may_attend(kernels, opposed_attention)) return -2;
     forward first = {
