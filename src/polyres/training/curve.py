@@ -1,4 +1,4 @@
-"""The curve of a run as a picture: loss and validation PSNR over steps."""
+"""The curve of a run as a picture: loss and gains of validation PSNR over steps."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _COLOURS = ("#1f5fa8", "#c8501e", "#2f8a3c", "#7a3fa0", "#8a6d1f", "#b0307a", "#
 
 
 def draw_curve(folder: Path) -> None:
-    """Write ``curve.png`` from ``log.jsonl`` in ``folder``: the loss above, PSNR of each scale below."""
+    """Write ``curve.png`` from ``log.jsonl`` in ``folder``: the loss above, PSNR gained at each scale below."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     losses = [(r["step"], r["loss"]) for r in lines if r["kind"] == "train" and r["loss"] is not None]
     measured = [r for r in lines if r["kind"] == "validation"]
     names = [key for key in (measured[0] if measured else {}) if key.startswith("psnr_")]
     psnr = {
-        name.replace("psnr_", "PSNR "): [(r["step"], r[name]) for r in measured if r.get(name) is not None]
+        name.removeprefix("psnr_"): [(r["step"], r[name]) for r in measured if r.get(name) is not None]
         for name in names
     }
     panels = [_panel({"loss": _smooth(losses)}, logarithmic=True)]
     if psnr:
-        panels.append(_panel(psnr))
+        panels.append(_panel(_gains(psnr)))
     whole = Image.new("RGB", (_SIZE[0], _SIZE[1] * len(panels)), "white")
     for index, panel in enumerate(panels):
         whole.paste(panel, (0, index * _SIZE[1]))
@@ -59,8 +59,9 @@ def _panel(curves: Mapping[str, Points], logarithmic: bool = False) -> Image.Ima
         up = (scaled(point[1]) - low) / max(high - low, 1e-12)
         return left + across * (width - top - left), height - top - up * (height - 2 * top)
 
-    draw.text((4, top), f"{ends[3]:.4g}", fill="black")
-    draw.text((4, height - top - 12), f"{ends[2]:.4g}", fill="black")
+    form, unit = (".4g", "") if logarithmic else ("+.3f", " dB")
+    draw.text((4, top), f"{ends[3]:{form}}{unit}", fill="black")
+    draw.text((4, height - top - 12), f"{ends[2]:{form}}{unit}", fill="black")
     draw.text((left, height - top + 6), f"step {ends[0]:.0f}", fill="black")
     draw.text((width - top, height - top + 6), f"{ends[1]:.0f}", fill="black", anchor="ra")
     for index, (name, curve) in enumerate(curves.items()):
@@ -68,6 +69,18 @@ def _panel(curves: Mapping[str, Points], logarithmic: bool = False) -> Image.Ima
         draw.line([place(point) for point in curve], fill=colour, width=2)
         draw.text((left + 8 + 110 * index, 8), name, fill=colour)
     return image
+
+
+def _gains(curves: Mapping[str, Points]) -> dict[str, Points]:
+    """Each curve less where it begins, its name with its end.
+
+    Scales are many dB apart and gain tenths: on one axis their curves would be flat.
+    """
+    return {
+        f"{name} {curve[-1][1]:.2f} dB": [(step, value - curve[0][1]) for step, value in curve]
+        for name, curve in curves.items()
+        if curve
+    }
 
 
 def _smooth(points: Points, keep: float = 0.9) -> Points:
