@@ -31,7 +31,7 @@ def draw_curve(folder: Path) -> None:
     }
     panels = [_panel({"loss": _smooth(losses)}, logarithmic=True)]
     if psnr:
-        panels.append(_panel(_gains(psnr)))
+        panels.append(_panel(_gains(psnr), form="{:+.3f} dB"))
     whole = Image.new("RGB", (_SIZE[0], _SIZE[1] * len(panels)), "white")
     for index, panel in enumerate(panels):
         whole.paste(panel, (0, index * _SIZE[1]))
@@ -41,8 +41,8 @@ def draw_curve(folder: Path) -> None:
         stream.write(buffer.getvalue())
 
 
-def _panel(curves: Mapping[str, Points], logarithmic: bool = False) -> Image.Image:
-    """One set of axes; its ends are written beside them."""
+def _panel(curves: Mapping[str, Points], logarithmic: bool = False, form: str = "{:.4g}") -> Image.Image:
+    """One set of axes; its ends are written beside them, upright values by ``form``."""
     image = Image.new("RGB", _SIZE, "white")
     draw = ImageDraw.Draw(image)
     (width, height), (left, top) = _SIZE, _MARGIN
@@ -59,9 +59,8 @@ def _panel(curves: Mapping[str, Points], logarithmic: bool = False) -> Image.Ima
         up = (scaled(point[1]) - low) / max(high - low, 1e-12)
         return left + across * (width - top - left), height - top - up * (height - 2 * top)
 
-    form, unit = (".4g", "") if logarithmic else ("+.3f", " dB")
-    draw.text((4, top), f"{ends[3]:{form}}{unit}", fill="black")
-    draw.text((4, height - top - 12), f"{ends[2]:{form}}{unit}", fill="black")
+    draw.text((4, top), form.format(ends[3]), fill="black")
+    draw.text((4, height - top - 12), form.format(ends[2]), fill="black")
     draw.text((left, height - top + 6), f"step {ends[0]:.0f}", fill="black")
     draw.text((width - top, height - top + 6), f"{ends[1]:.0f}", fill="black", anchor="ra")
     for index, (name, curve) in enumerate(curves.items()):
