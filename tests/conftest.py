@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import torch
 
 import polyres.cli
 from polyres.layers import native
+from polyres.layers.native import compiling
 from polyres.model import ModelConfig, build
 from polyres.weights import save
 
@@ -48,6 +49,30 @@ def kernels(any_kernels: native.Kernels) -> native.Kernels:
     if any_kernels.lanes < 8:
         pytest.skip(f"needs native kernels with vectors of 8 lanes, not {any_kernels.lanes}")
     return any_kernels
+
+
+@pytest.fixture(scope="session", params=["this machine", "8 lanes"])
+def each_kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> native.Kernels:
+    """The machine's kernels, and those for vectors of 8 lanes, which most desktops have."""
+    if request.param == "this machine":
+        return request.getfixturevalue("kernels")
+    folder, patch = tmp_path_factory.mktemp("kernels"), pytest.MonkeyPatch()
+    with patch.context() as narrow:
+        narrow.setattr(compiling, "_TUNINGS", ("-march=x86-64-v3",))
+        try:
+            made = native.Kernels(compiling.compiled(folder))
+        except compiling.CompilationError as error:
+            pytest.skip(f"no kernels for vectors of 8 lanes: {error}")
+    assert made.lanes == 8
+    return made
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets how many threads torch uses; afterwards they are as before."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

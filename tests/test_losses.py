@@ -84,6 +84,18 @@ def test_fft_loss_of_white_noise_has_the_published_size() -> None:
     assert LOSSES.make("fft", norm="backward")(noise, zero) / l1 == pytest.approx(90.5, rel=0.01)
 
 
+def test_fft_loss_of_luma_sees_no_colour_without_it() -> None:
+    torch.manual_seed(0)
+    output, target = torch.rand(2, 3, 12, 9), torch.rand(2, 3, 12, 9)
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    grey = [(picture * weights).sum(1, keepdim=True) for picture in (output, target)]
+    loss = LOSSES.make("fft", luma=True)
+    torch.testing.assert_close(loss(output, target), LOSSES.make("fft")(*grey))
+    tint = torch.tensor([0.587, -0.299, 0])[:, None, None] * torch.rand(1, 12, 9)
+    torch.testing.assert_close(loss(output + tint, target), loss(output, target))
+    assert loss(output + 0.1 * torch.rand(1, 12, 9), target) != loss(output, target)
+
+
 def test_the_gradient_of_a_ramp_is_its_slope() -> None:
     ramp = torch.arange(16.0).repeat(1, 1, 16, 1) / 16  # 1/16 a pixel along x, 0 along y
     inner = LOSSES.make("gradient")(ramp, torch.zeros_like(ramp)) * 2 * 16

@@ -46,16 +46,16 @@ def test_each_channel_is_weighted_by_the_shares_of_all() -> None:
         for column in range(4):
             pixel = given[0, :, row, column]
             mixture = torch.stack([(line * pixel).sum() for line in matrix]) / (pixel.sum() / 6 + 1e-6)
-            weights = torch.tensor([1 + float(m) / (1 + abs(float(m))) for m in mixture])
-            assert ((weights > 0) & (weights < 2)).all()
+            weights = torch.tensor([max(0, 1 + float(m)) for m in mixture])
             torch.testing.assert_close(made[0, :, row, column], pixel * weights)
     assert not made[..., 1, 2].any()
 
 
 @pytest.mark.parametrize("factor", [0.01, 30.0])
 def test_stronger_features_have_the_same_weights(factor: float) -> None:
-    module, given = attention(8), features(1, 8, 6, 5)
-    torch.testing.assert_close(module(given * factor), module(given) * factor, rtol=1e-4, atol=1e-6)
+    module, given = attention(8), features(1, 8, 6, 5) + 0.01  # where all are zero, weights do not matter
+    module.least = 0.0
+    torch.testing.assert_close(module(given * factor), module(given) * factor, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("side", [(1, 1), (3, 5), (12, 13)])

@@ -6,7 +6,7 @@ import ctypes
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,29 +39,6 @@ from polyres.layers.pixel_attention import PixelAttention
 from polyres.training import run
 
 LAST = torch.channels_last
-
-
-@pytest.fixture(scope="module", params=["this machine", "8 lanes"])
-def each_kernels(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kernels:
-    """The machine's kernels, and those for vectors of 8 lanes, which most desktops have."""
-    if request.param == "this machine":
-        return request.getfixturevalue("kernels")
-    folder, patch = tmp_path_factory.mktemp("kernels"), pytest.MonkeyPatch()
-    with patch.context() as narrow:
-        narrow.setattr(compiling, "_TUNINGS", ("-march=x86-64-v3",))
-        try:
-            made = Kernels(compiling.compiled(folder))
-        except compiling.CompilationError as error:
-            pytest.skip(f"no kernels for vectors of 8 lanes: {error}")
-    assert made.lanes == 8
-    return made
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 class Convolution(NamedTuple):
@@ -538,7 +515,7 @@ def test_attention_between_two_convolutions_is_that_by_itself(
     inner, made = each_kernels.winograd_residual(features, (weights[0], weights[1]), attention=attention)
     pixels = each_kernels.winograd(features, weights[0], slope=0).permute(0, 2, 3, 1)
     mixed = pixels @ attention.weight.T / (pixels.mean(3, keepdim=True) + 1e-6)
-    wanted = (pixels * (1 + F.softsign(mixed))).permute(0, 3, 1, 2)
+    wanted = (pixels * torch.relu(1 + mixed)).permute(0, 3, 1, 2)
     torch.testing.assert_close(inner, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
     assert torch.equal(made, each_kernels.winograd(inner, weights[1], add=features))
 
@@ -553,10 +530,10 @@ def test_gradients_of_attention_are_those_of_its_formula(
     pixels, toward = random(101, 64).relu(), random(101, 64, seed=1)
     mix = random(64, 64, seed=2) / 4
     attention = Attention(with_opposites(mix) if opposed else mix, 1e-6, opposed)
-    made, signs = each_kernels.attention(pixels, attention, keep=True)
-    of_pixels, of_weight = each_kernels.attention_gradient(toward, pixels, signs, attention, rectified)
+    made, factors = each_kernels.attention(pixels, attention, keep=True)
+    of_pixels, of_weight = each_kernels.attention_gradient(toward, pixels, factors, attention, rectified)
     leaves = pixels.requires_grad_(), attention.weight.clone().requires_grad_()
-    wanted = leaves[0] * (1 + F.softsign(leaves[0] @ leaves[1].T / (leaves[0].mean(1, keepdim=True) + 1e-6)))
+    wanted = leaves[0] * torch.relu(1 + leaves[0] @ leaves[1].T / (leaves[0].mean(1, keepdim=True) + 1e-6))
     torch.testing.assert_close(made, wanted.detach(), rtol=1e-4, atol=1e-5)
     first, second = torch.autograd.grad(wanted, leaves, toward)
     first = first * (pixels > 0) if rectified else first
@@ -728,7 +705,7 @@ def test_engines_in_bfloat16_make_products_of_it_alone(
         pytest.skip("needs a processor that multiplies pairs of bfloat16")
 
     monkeypatch.setattr(native.kernels(), "has_bfloat16", able)
-    monkeypatch.setattr(sys.modules[narrows.__module__], "has_fast_bfloat16", lambda device: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
     torch.manual_seed(0)
     model = polyres.build(polyres.ModelConfig.model_validate(edsr()))
     image = random(1, 3, 40, 33).sigmoid()

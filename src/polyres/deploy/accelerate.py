@@ -23,6 +23,7 @@ from polyres.layers.native import (
     opposed_weights,
     why_none,
 )
+from polyres.layers.precision import is_autocast_to_bfloat16
 
 
 @runtime_checkable
@@ -77,7 +78,7 @@ class AcceleratedModel(FusedModel):
 
     def forward(self, image: Tensor) -> Tensor:
         """See :meth:`FusedModel.forward`."""
-        narrow = self.narrows and _is_autocast_to_bfloat16()
+        narrow = self.narrows and is_autocast_to_bfloat16()
         whole = torch.autocast("cpu", enabled=False) if narrow else nullcontext()
         # What the kernels are given lies in this format then, from the encoder's first convolution on.
         last = image.contiguous(memory_format=torch.channels_last) if self.fast else image
@@ -95,10 +96,6 @@ def narrows(encoder: Encoder) -> bool:
         return False
     whole = encoder.whole()
     return fast_weights(whole) >= NEARLY_ALL * sum(parameter.numel() for parameter in whole.parameters())
-
-
-def _is_autocast_to_bfloat16() -> bool:
-    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 def accelerate(fused: FusedModel) -> FusedModel:

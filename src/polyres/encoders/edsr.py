@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyres.encoders.base import Encoder
@@ -149,8 +148,8 @@ class _HalvedAttention(nn.Module):
         both = first + second
         sums, differences = self.sums(both), self.differences(first - second)
         level = both.mean(1, keepdim=True) / 2 + self.least
-        weights = F.softsign((sums + differences) / level), F.softsign((sums - differences) / level)
-        return first * (1 + weights[0]), second * (1 + weights[1])
+        of_first, of_second = (sums + differences) / level, (sums - differences) / level
+        return first * torch.relu(1 + of_first), second * torch.relu(1 + of_second)
 
 
 def _halved(conv: nn.Conv2d, factor: float) -> tuple[nn.Conv2d, nn.Conv2d]:

@@ -75,10 +75,20 @@ def phase_conv2d(features: Tensor, weight: Tensor, bias: Tensor | None, scale: S
     rows, columns = scale.output_size(height, width)
     lead_y, lead_x = _lead(height, qy), _lead(width, qx)
     padding = (weight.shape[-2] - qy) // 2 + lead_y * qy, (weight.shape[-1] - qx) // 2 + lead_x * qx
+    if beside := spare(width, qx):
+        features = F.pad(features, (0, beside))
     maps = F.conv2d(features, weight, bias, stride=(qy, qx), padding=padding)
     if lead_y or lead_x:
         maps = maps[..., lead_y:, lead_x:]
     return depth_to_space(maps, (py, px))[..., :rows, :columns]
+
+
+def spare(width: int, period: int) -> int:
+    """Columns of zeros to put beside a picture of one period at most; none beside others.
+
+    oneDNN's strided convolutions of bfloat16 on matrix units (torch 2.13) read past features that make a single column.
+    """
+    return period if isinstance(width, int) and period > 1 and width <= period else 0
 
 
 def _lead(size: int, period: int) -> int:

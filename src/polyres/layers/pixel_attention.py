@@ -9,10 +9,10 @@ from polyres.layers.native import attend
 
 
 class PixelAttention(nn.Module):
-    """``x * (1 + u / (1 + |u|))``, ``u`` a 1x1 convolution of ``x`` over the mean of all channels; same shape.
+    """``x * relu(1 + u)``, ``u`` a 1x1 convolution of ``x`` over the mean of all channels; same shape.
 
-    Weights from 0 to 2, as of H. Zhao et al., "Efficient image super-resolution using pixel attention" (PAN, arXiv
-    2010.01073), but for the sigmoid and for what it is of: shares of a pixel's features. So features ``a`` times as
+    As of H. Zhao et al., "Efficient image super-resolution using pixel attention" (PAN, arXiv 2010.01073), but that
+    weights have no upper end, as a sigmoid's have, and are of shares of a pixel's features. So features ``a`` times as
     strong have the same weights, and a network that treats flatter pictures alike goes on doing so. It begins by
     changing nothing.
 

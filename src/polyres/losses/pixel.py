@@ -20,16 +20,20 @@ def charbonnier(output: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor
     return torch.sqrt((output - target).square() + epsilon**2).mean()
 
 
+def luma_of(difference: Tensor) -> Tensor:
+    """(N, 1, H, W) of (N, 3, H, W), by BT.601; other than three channels as they are."""
+    if difference.shape[1] != len(_LUMA):
+        return difference
+    weights = torch.tensor(_LUMA, dtype=difference.dtype, device=difference.device)
+    return torch.einsum("nchw,c->nhw", difference, weights)[:, None]
+
+
 def luma(output: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference of the luma (BT.601); other than three channels: of all of them.
 
     The Y that papers measure is this times 219/255, plus a constant.
     """
-    difference = output - target
-    if difference.shape[1] == len(_LUMA):
-        weights = torch.tensor(_LUMA, dtype=difference.dtype, device=difference.device)
-        difference = torch.einsum("nchw,c->nhw", difference, weights)
-    return difference.abs().mean()
+    return luma_of(output - target).abs().mean()
 
 
 def _luma() -> Loss:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from polyres.losses.base import Loss
+from polyres.losses.pixel import luma_of
 from polyres.registry import Entry
 
 Norm = Literal["ortho", "backward"]
 
 
-def fft(output: Tensor, target: Tensor, norm: Norm = "ortho") -> Tensor:
+def fft(output: Tensor, target: Tensor, norm: Norm = "ortho", luma: bool = False) -> Tensor:
     """Mean absolute difference of the real and imaginary parts of the two-dimensional spectra.
 
     Args:
@@ -22,15 +23,17 @@ def fft(output: Tensor, target: Tensor, norm: Norm = "ortho") -> Tensor:
         target: of the same shape.
         norm: ``"ortho"`` weighs every patch size alike (0.71 of L1 for a white difference); ``"backward"`` is the
             papers' form, which grows with the side of the patch (90 times L1 for 128 pixels).
+        luma: of BT.601's luma alone, which PSNR-Y measures, in place of each channel.
     """
-    difference = torch.fft.rfft2(output - target, norm=norm)  # the transform is linear
-    return torch.view_as_real(difference).abs().mean()
+    difference = luma_of(output - target) if luma else output - target
+    spectrum = torch.fft.rfft2(difference, norm=norm)  # the transform is linear
+    return torch.view_as_real(spectrum).abs().mean()
 
 
-def _fft(norm: Norm = "ortho") -> Loss:
+def _fft(norm: Norm = "ortho", luma: bool = False) -> Loss:
     if norm not in ("ortho", "backward"):
         raise ValueError(f"norm is ortho or backward; got {norm!r}")
-    return partial(fft, norm=norm)
+    return partial(fft, norm=norm, luma=luma)
 
 
 ENTRIES: list[Entry[Loss]] = [

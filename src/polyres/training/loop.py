@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -251,18 +251,22 @@ def tensors(batch: Batch, device: str) -> tuple[Tensor, Tensor]:
     return convert(batch.low), convert(batch.high)
 
 
-def arithmetic(config: RunConfig, model: SRModel | None = None) -> AbstractContextManager[object]:
-    """How convolutions are computed, as a context manager; those of ``model`` by what the run keeps its kernels to."""
+@contextmanager
+def arithmetic(config: RunConfig, model: SRModel | None = None) -> Iterator[None]:
+    """How convolutions are computed within the block; those of ``model`` by what the run keeps its kernels to."""
     device = torch.device(config.device)
     fast = config.fast_convolutions and device.type == "cpu" and not config.compile
     narrow = fast and config.precision != "float32" and model is not None and narrows(model.encoder)
     if not narrow and (
         config.precision == "bfloat16" or (config.precision == "auto" and has_fast_bfloat16(device))
     ):
-        return torch.autocast(device.type, torch.bfloat16)
+        with torch.autocast(device.type, torch.bfloat16), fast_convolutions(fast):
+            yield
+        return
     opposed = (
         []
         if model is None or config.equivariant is None
         else opposed_kernels(model.encoder, config.equivariant)
     )
-    return fast_convolutions(fast, opposed, narrow)
+    with fast_convolutions(fast, opposed, narrow):
+        yield

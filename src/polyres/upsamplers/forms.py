@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polyres.layers.phases import PhaseConv, depth_to_space
+from polyres.layers.phases import PhaseConv, depth_to_space, spare
 from polyres.scale import Scale, axis_taps
 
 #: Multiplications per input channel and pixel that cutting out one group's part of the features costs as much as.
@@ -68,7 +68,7 @@ class GroupedConv(nn.Module):
         height, width = features.shape[-2:]
         (qy, qx), (py, px) = self.scale.period, self.scale.phases
         rows, columns = self.scale.output_size(height, width)
-        periods = (rows + py - 1) // py, (columns + px - 1) // px
+        periods = (rows + py - 1) // py, (columns + px - 1) // px + spare(width, qx) // qx
         margin = (self.window[0] - qy) // 2, (self.window[1] - qx) // 2
         below, right = periods[0] * qy - height + margin[0], periods[1] * qx - width + margin[1]
         padded = F.pad(features, (margin[1], right, margin[0], below))

@@ -1,4 +1,4 @@
-/* Pixel attention: features times 1 + u / (1 + |u|), u being a mixture of a pixel's channels over their mean.
+/* Pixel attention: features times what is positive of 1 + u, u being a mixture of a pixel's channels over their mean.
  *
  * Features lie as torch has them in channels_last, (pixel, channel), in whole vectors of channels. A pixel's sums are
  * added up in the same order wherever it lies, so that a part of a picture is computed as the whole is. */
@@ -9,23 +9,11 @@
 enum { VECTORS = 2 }; /* of mixtures that are computed together */
 enum { ROWS = 4 };    /* of sums of products: divides all channels */
 
-INLINE vec magnitude(vec value) { return (vec)((mask)value & 0x7fffffff); }
-
-INLINE float total(vec value) {
-#if defined(__AVX512F__)
-    return _mm512_reduce_add_ps((__m512)value); /* by halves, which is quicker than one by one */
-#else
-    float sum = 0;
-    UNROLLED for (int lane = 0; lane < LANES; lane++) sum += value[lane];
-    return sum;
-#endif
-}
-
-/* What mixtures are divided by: the mean of a pixel's channels, and a little. */
-INLINE vec scale_of(const attention *job, const float *in) {
+/* What mixtures are multiplied by: one over the mean of a pixel's channels, and a little. */
+INLINE vec share_of(const attention *job, const float *in) {
     vec sum = load_any(in);
     for (long i = LANES; i < job->channels; i += LANES) sum += load_any(in + i);
-    return total(sum) * job->part + job->least - (vec){0};
+    return 1 / (total(sum) * job->part + job->least) - (vec){0};
 }
 
 /* `vectors` vectors of the mixtures of `count` pixels that are `apart`; weights: (depth in, width out). */
@@ -101,12 +89,12 @@ void attend(const attention *job, long first, long last, float *room) {
         const float *mixed = count == WIDE ? mixtures(job, here, room, WIDE) : mixtures(job, here, room, 1);
         for (long i = 0; i < count; i++, pixel++) {
             const float *in = job->in + pixel * channels, *from = mixed + i * channels;
-            float *out = job->out + pixel * channels, *signs = job->signs ? job->signs + pixel * channels : NULL;
-            const vec scale = scale_of(job, in);
+            float *out = job->out + pixel * channels, *factors = job->factors ? job->factors + pixel * channels : NULL;
+            const vec share = share_of(job, in);
             for (long j = 0; j < channels; j += LANES) {
-                const vec mixture = load_any(from + j), sign = mixture / (scale + magnitude(mixture));
-                if (signs) store_any(signs + j, sign);
-                store_any(out + j, load_any(in + j) * (1 + sign));
+                const vec factor = positive(1 + load_any(from + j) * share);
+                if (factors) store_any(factors + j, factor);
+                store_any(out + j, load_any(in + j) * factor);
             }
         }
     }
@@ -147,26 +135,26 @@ INLINE void add_all(const float *first, const float *second, float *sums, long a
 
 static long sums_of(long channels, int opposed) { return channels * channels / (opposed ? 2 : 1); }
 
-/* With s for the kept sign: d mixed = gradient in (1 - |s|)^2 share. d in is gradient (1 + s), less what the mean takes,
- * the same for all channels: the mean of d mixed times the mixture before it was divided, times share; and d mixed by
- * the weights, which are transposed. */
+/* With f for the kept factor: d mixed = gradient in share where f is positive, zero elsewhere. d in is gradient f, less
+ * what the mean takes, the same for all channels: the mean of d mixed times the mixture, which is f - 1 over share,
+ * times share; and d mixed by the weights, which are transposed. */
 INLINE void differentiate(const attention *job, long first, float *room, float *sums, const int count) {
     const long channels = job->channels, half = channels / 2, place = first * channels;
     float *of_mixed = room + attention_room(channels), *others = of_mixed + WIDE * channels;
     const float *in = job->in + place, *gradient = job->gradient + place, *kept = job->kept + place;
     float *out = job->out + place;
     for (long i = 0; i < count * channels; i += channels) {
-        const vec share = 1 / scale_of(job, in + i);
+        const vec share = share_of(job, in + i);
         vec sum = {0};
         for (long j = i; j < i + channels; j += LANES) {
-            const vec sign = load_any(kept + j), rest = 1 - magnitude(sign);
-            const vec change = load_any(gradient + j) * load_any(in + j) * rest;
-            store_any(of_mixed + j, change * rest * share);
-            sum += change * sign; /* the mixture is sign / rest */
+            const vec factor = load_any(kept + j);
+            const vec change = (vec)((mask)(load_any(gradient + j) * load_any(in + j)) & (factor > 0));
+            store_any(of_mixed + j, change * share);
+            sum += change * (factor - 1);
         }
         const vec taken = total(sum) * job->part * share;
         for (long j = i; j < i + channels; j += LANES)
-            store_any(out + j, load_any(gradient + j) * (1 + load_any(kept + j)) - taken);
+            store_any(out + j, load_any(gradient + j) * load_any(kept + j) - taken);
     }
     const float *mixed = mixtures(job, of_mixed, room, count);
     for (long j = 0; j < count * channels; j += LANES) {
@@ -203,17 +191,17 @@ int may_attend(long channels, int opposed) { return channels % (opposed ? 2 * LA
 
 static long items_of(long pixels, int threads) { return threads == 1 || pixels < 64 ? 1 : 4L * threads; }
 
-/* out = in * (1 + sign), sign = u / (1 + |u|), u = mixed / (mean of in's channels + least), mixed = in by weights.
- * in and out: (pixels, channels); weights: (channels in, channels out); signs: like out, where they are kept, or NULL.
+/* out = in * factor, factor = max(0, 1 + u), u = mixed / (mean of in's channels + least), mixed = in by weights.
+ * in and out: (pixels, channels); weights: (channels in, channels out); factors: like out, where they are kept, or NULL.
  * opposed: weights keep opposites, and are given for sums and for differences of opposites, half of each.
  * Returns 0, -1 where memory ran out, or -2 where channels do not fill vectors. */
 int polyres_attention(
-    const float *in, const float *weights, float *out, float *signs, long pixels, long channels, float least,
+    const float *in, const float *weights, float *out, float *factors, long pixels, long channels, float least,
     int opposed, int threads
 ) {
     if (!may_attend(channels, opposed)) return -2;
     const attention job = {
-        .in = in, .weights = weights, .out = out, .signs = signs, .pixels = pixels, .channels = channels,
+        .in = in, .weights = weights, .out = out, .factors = factors, .pixels = pixels, .channels = channels,
         .least = least, .part = 1 / (float)channels, .opposed = opposed, .items = items_of(pixels, threads)
     };
     return share_out(forward_item, &job, job.items, threads);
@@ -223,7 +211,7 @@ int polyres_attention(
  * opposed weights come as sums of products of sums, then of differences. weights as above, of the transposed matrix.
  * rectified: of_in is zero where in is. Result as above; the same at every call with as many threads. */
 int polyres_attention_gradient(
-    const float *gradient, const float *in, const float *signs, const float *weights, float *of_in, float *of_weights,
+    const float *gradient, const float *in, const float *factors, const float *weights, float *of_in, float *of_weights,
     long pixels, long channels, float least, int opposed, int rectified, int threads
 ) {
     if (!may_attend(channels, opposed)) return -2;
@@ -231,7 +219,7 @@ int polyres_attention_gradient(
     float *sums = zeros(items * size);
     if (!sums) return -1;
     const attention job = {
-        .in = in, .weights = weights, .kept = signs, .gradient = gradient, .out = of_in, .sums = sums,
+        .in = in, .weights = weights, .kept = factors, .gradient = gradient, .out = of_in, .sums = sums,
         .pixels = pixels, .channels = channels, .items = items, .least = least,
         .part = 1 / (float)channels, .opposed = opposed,
         .rectified = rectified

@@ -6,7 +6,7 @@
 
 typedef struct {
     const float *in, *weights, *kept, *gradient;
-    float *out, *signs, *sums;
+    float *out, *factors, *sums;
     long pixels, channels, items;
     float least, part; /* part: 1 / channels */
     int opposed, rectified;

@@ -34,6 +34,10 @@ _SIGNATURES = {
     "polyres_has_pairs": [],
     "polyres_attention": [_POINTER] * 4 + [_LONG] * 2 + [_FLOAT, _INT, _INT],
     "polyres_attention_gradient": [_POINTER] * 6 + [_LONG] * 2 + [_FLOAT, _INT, _INT, _INT],
+    "polyres_narrow_attention": [_POINTER] * 4 + [_LONG] * 2 + [_FLOAT, _INT],
+    "polyres_narrow_attention_gradient": [_POINTER] * 6 + [_LONG] * 2 + [_INT],
+    "polyres_narrow_rectified": [_POINTER] * 4 + [_LONG] * 2 + [_INT],
+    "polyres_narrow_sum": [_POINTER] * 3 + [_LONG] * 2 + [_INT],
     "polyres_winograd": [_POINTER] * 6 + [_LONG] * 6 + [_FLOAT, _INT, _INT, _INT],
     "polyres_winograd_residual": [_POINTER] * 9 + [_LONG] * 5 + [_FLOAT] + [_INT] * 5,
     "polyres_winograd_weight": [_POINTER] * 3 + [_LONG] * 6 + [_INT, _INT, _INT],
@@ -318,28 +322,33 @@ class Kernels:
     def attention(
         self, features: Tensor, attention: Attention, keep: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """``features * (1 + s)`` with ``s = u / (1 + |u|)`` and ``u = features @ weight.T / (a pixel's mean + least)``.
+        """``features * f`` with ``f = relu(1 + u)`` and ``u = features @ weight.T / (a pixel's mean + least)``.
 
         Args:
             features: (pixels, channels), contiguous; channels in whole lanes, for ``opposed`` in twice as many.
             attention: the weight and what is added to the mean.
-            keep: whether ``s`` is wanted.
+            keep: whether ``f`` is wanted.
 
         Returns:
-            The product, and ``s`` or None.
+            The product, and ``f`` or None.
         """
         pixels, channels = features.shape
         given = attention.packed()
-        out, signs = self.empty(pixels, channels), self.empty(pixels, channels) if keep else None
+        out, factors = self.empty(pixels, channels), self.empty(pixels, channels) if keep else None
         status = self._library.polyres_attention(
-            features.data_ptr(), given.data_ptr(), out.data_ptr(), None if signs is None else signs.data_ptr(),
+            features.data_ptr(), given.data_ptr(), out.data_ptr(), None if factors is None else factors.data_ptr(),
             pixels, channels, attention.least, attention.opposed, torch.get_num_threads(),
         )  # fmt: skip
         _check(status)
-        return out, signs
+        return out, factors
 
     def attention_gradient(
-        self, gradient: Tensor, features: Tensor, signs: Tensor, attention: Attention, rectified: bool = False
+        self,
+        gradient: Tensor,
+        features: Tensor,
+        factors: Tensor,
+        attention: Attention,
+        rectified: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """The gradients of what :meth:`attention` is given: of features and, (channels, channels), of the weight.
 
@@ -349,7 +358,7 @@ class Kernels:
         Args:
             gradient: of the product of :meth:`attention`, (pixels, channels), contiguous.
             features: as there.
-            signs: its ``s``.
+            factors: its ``f``.
             attention: as there.
             rectified: that of features is zero where they are not positive.
         """
@@ -357,7 +366,7 @@ class Kernels:
         turned = attention._replace(weight=attention.weight.transpose(0, 1)).packed()
         of_features, of_weight = self.empty(pixels, channels), torch.empty_like(turned)
         status = self._library.polyres_attention_gradient(
-            gradient.data_ptr(), features.data_ptr(), signs.data_ptr(), turned.data_ptr(), of_features.data_ptr(),
+            gradient.data_ptr(), features.data_ptr(), factors.data_ptr(), turned.data_ptr(), of_features.data_ptr(),
             of_weight.data_ptr(), pixels, channels, attention.least, attention.opposed, rectified,
             torch.get_num_threads(),
         )  # fmt: skip
@@ -366,6 +375,65 @@ class Kernels:
             return of_features, of_weight.view(channels, channels)
         sums, differences = of_weight.view(2, channels // 2, channels // 2) / 2
         return of_features, from_halves(sums, differences)
+
+    def narrow_attention(self, features: Tensor, mixture: Tensor, least: float) -> tuple[Tensor, Tensor]:
+        """``features * relu(1 + mixture / (a pixel's mean + least))``, features being of bfloat16.
+
+        Args:
+            features: (pixels, channels), contiguous; channels in whole lanes.
+            mixture: like features.
+            least: added to the mean.
+
+        Returns:
+            The product, like features, and what the mixture was multiplied by, (pixels,) of float32.
+        """
+        out, share = torch.empty_like(features), torch.empty(len(features))
+        status = self._library.polyres_narrow_attention(
+            features.data_ptr(), mixture.data_ptr(), out.data_ptr(), share.data_ptr(), *features.shape, least,
+            torch.get_num_threads(),
+        )  # fmt: skip
+        _check(status)
+        return out, share
+
+    def narrow_attention_gradient(
+        self, gradient: Tensor, features: Tensor, mixture: Tensor, share: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients of the mixture and, but for what goes through it, of the features of :meth:`narrow_attention`.
+
+        Args:
+            gradient: of the product, like features.
+            features: as there.
+            mixture: as there.
+            share: as it was returned.
+        """
+        of_mixture, out = torch.empty_like(mixture), torch.empty_like(features)
+        status = self._library.polyres_narrow_attention_gradient(
+            gradient.data_ptr(), features.data_ptr(), mixture.data_ptr(), share.data_ptr(), of_mixture.data_ptr(),
+            out.data_ptr(), *features.shape, torch.get_num_threads(),
+        )  # fmt: skip
+        _check(status)
+        return of_mixture, out
+
+    def narrow_rectified(self, gradient: Tensor, features: Tensor, further: Tensor | None = None) -> Tensor:
+        """``gradient [+ further]`` where ``features`` are positive, zero elsewhere; all (pixels, channels) of bfloat16.
+
+        ``gradient`` is overwritten by it.
+        """
+        status = self._library.polyres_narrow_rectified(
+            gradient.data_ptr(), None if further is None else further.data_ptr(), features.data_ptr(),
+            gradient.data_ptr(), *features.shape, torch.get_num_threads(),
+        )  # fmt: skip
+        _check(status)
+        return gradient
+
+    def narrow_sum(self, features: Tensor, narrow: Tensor) -> Tensor:
+        """``features + narrow``: float32, and bfloat16; both (pixels, channels), contiguous."""
+        out = torch.empty_like(features)
+        status = self._library.polyres_narrow_sum(
+            features.data_ptr(), narrow.data_ptr(), out.data_ptr(), *features.shape, torch.get_num_threads()
+        )
+        _check(status)
+        return out
 
 
 def _check(status: int) -> None:

@@ -62,6 +62,19 @@ INLINE void store_opposed(float *to, vec value) { *(loose *)to = value; }
 #define HELD(value) (void)0
 #endif
 
+/* What is positive of it, zero elsewhere. */
+INLINE vec positive(vec value) { return (vec)((mask)value & (value > 0)); }
+
+INLINE float total(vec value) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)value); /* by halves, which is quicker than one by one */
+#else
+    float sum = 0;
+    UNROLLED for (int lane = 0; lane < LANES; lane++) sum += value[lane];
+    return sum;
+#endif
+}
+
 /* PReLU. NaN stays NaN. */
 INLINE vec rectified(vec value, vec slope) {
     mask positive = value > 0;

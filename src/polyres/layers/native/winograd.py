@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,9 @@ from torch.overrides import TorchFunctionMode
 
 from polyres.layers.equivariance import keeps_opposites
 from polyres.layers.native.binding import Attention, Kernels, kernels
+from polyres.layers.native.blocks import Attending, as_picture, as_pixels, turned
+from polyres.layers.native.matrix import narrow_residual
+from polyres.layers.precision import is_autocast_to_bfloat16
 
 #: What is worth it: lanes of a vector, channels in and out. Below, transforms cost too much. Sizes of pictures play no
 #: part, so that a part of a picture is computed as the whole is.
@@ -42,6 +45,9 @@ def fast_convolutions(
 
     That is in float32, on a CPU with vectors of 8 lanes or more, with a compiler, with 16 channels or more. All else is
     computed as ever. Gradients, taken within the block or after it, are made in the same way.
+
+    Under autocast to bfloat16 convolutions are torch's, and residual blocks take few passes over memory between them
+    (:mod:`polyres.layers.native.matrix`).
 
     Args:
         wanted: without it the block does nothing.
@@ -131,7 +137,7 @@ class _FastConvolutions(TorchFunctionMode):
         self.winograd_residual = partial(kernels.winograd_residual, narrow=narrow)
         self.winograd_weight = partial(kernels.winograd_weight, narrow=narrow)
         self.attention, self.attention_gradient = kernels.attention, kernels.attention_gradient
-        self._lanes = kernels.lanes
+        self._kernels, self._lanes = kernels, kernels.lanes
         self._opposed = {id(weight): weight for weight in opposed if _may_be_opposed(weight)}
 
     def is_opposed(self, weight: Tensor) -> bool:
@@ -149,6 +155,8 @@ class _FastConvolutions(TorchFunctionMode):
         self, first: nn.Conv2d, second: nn.Conv2d, features: Tensor, attention: Attending | None
     ) -> Tensor | None:
         """As the function of that name; None if that is torch's to compute."""
+        if is_autocast_to_bfloat16():
+            return narrow_residual(self._kernels, first, second, features, attention)
         weights = first.weight, second.weight
         if second.out_channels != features.shape[1]:
             return None
@@ -208,17 +216,6 @@ class _FastConvolutions(TorchFunctionMode):
         return self.winograd(input, weight, bias, margin, opposed=opposed)
 
 
-class Attending(Protocol):
-    """Attention that :func:`residual` applies: :class:`polyres.layers.pixel_attention.PixelAttention`."""
-
-    mix: nn.Conv2d
-    least: float
-
-    def __call__(self, features: Tensor, /) -> Tensor:
-        """The weighted features."""
-        ...
-
-
 def residual(
     first: nn.Conv2d, second: nn.Conv2d, features: Tensor, attention: Attending | None = None
 ) -> Tensor:
@@ -242,7 +239,7 @@ def residual(
 
 
 def attend(mix: nn.Conv2d, features: Tensor, least: float) -> Tensor:
-    """``features * (1 + softsign(mix(features) / (mean of features + least)))``, a mean being of a pixel's channels.
+    """``features * relu(1 + mix(features) / (mean of features + least))``, a mean being of a pixel's channels.
 
     In few passes over memory where :func:`fast_convolutions` does it.
 
@@ -255,7 +252,7 @@ def attend(mix: nn.Conv2d, features: Tensor, least: float) -> Tensor:
     if mode is not None and _are_plain(features) and mode.attends(mix, features.shape[1]):
         made: Tensor = _Attention.apply(mode, features, mix.weight, mode.given(mix, least))  # type: ignore[no-untyped-call]
         return made
-    return features * (1 + F.softsign(mix(features) / (features.mean(1, keepdim=True) + least)))
+    return features * torch.relu(1 + mix(features) / (features.mean(1, keepdim=True) + least))
 
 
 #: The innermost block of :func:`fast_convolutions` in this thread.
@@ -301,11 +298,6 @@ def _are_plain(*tensors: Tensor | None) -> bool:
     )
 
 
-def _turned(weight: Tensor) -> Tensor:
-    """The kernels that take a gradient of the output to one of the input."""
-    return weight.transpose(0, 1).flip(2, 3)
-
-
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -329,7 +321,7 @@ class _Convolution(torch.autograd.Function):
         _, of_features, of_weight, of_bias, *_ = ctx.needs_input_grad
         return (
             None,
-            mode.winograd(gradient, _turned(weight), None, 2 - padding, opposed=opposed)
+            mode.winograd(gradient, turned(weight), None, 2 - padding, opposed=opposed)
             if of_features
             else None,
             mode.winograd_weight(features, gradient, padding, opposed) if of_weight else None,
@@ -355,16 +347,16 @@ class _Residual(torch.autograd.Function):
         bias2: Tensor | None,
         mix: Tensor | None,
     ) -> Tensor:
-        signs = None
+        factors = None
         if attention is None:
             inner, made = mode.winograd_residual(features, (weight1, weight2), (bias1, bias2), opposed)
             hidden = inner
         else:
             inner = mode.winograd(features, weight1, bias1, slope=0, opposed=opposed[0])
-            weighted, signs = mode.attention(_pixels(inner), attention, keep=True)
-            hidden = _picture(weighted, inner)
+            weighted, factors = mode.attention(as_pixels(inner), attention, keep=True)
+            hidden = as_picture(weighted, inner)
             made = mode.winograd(hidden, weight2, bias2, add=features, opposed=opposed[1])
-        ctx.save_for_backward(features, inner, signs, hidden, weight1, weight2, mix)
+        ctx.save_for_backward(features, inner, factors, hidden, weight1, weight2, mix)
         ctx.mode, ctx.opposed, ctx.attention = mode, opposed, attention
         return made
 
@@ -372,18 +364,22 @@ class _Residual(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         mode, opposed = ctx.mode, ctx.opposed
-        features, inner, signs, hidden, weight1, weight2, mix = ctx.saved_tensors
+        features, inner, factors, hidden, weight1, weight2, mix = ctx.saved_tensors
         _, _, _, of_features, of_weight1, of_bias1, of_weight2, of_bias2, _ = ctx.needs_input_grad
-        back, of_mix = (_turned(weight2), _turned(weight1)), None
+        back, of_mix = (turned(weight2), turned(weight1)), None
         # Where a ReLU gave zero, no gradient goes on.
         if mix is None:
             of_inner, made = mode.winograd_residual(gradient, back, opposed=opposed[::-1], mask=inner)
         else:
             of_hidden = mode.winograd(gradient, back[0], opposed=opposed[1])
             of_pixels, of_mix = mode.attention_gradient(
-                _pixels(of_hidden), _pixels(inner), signs, ctx.attention._replace(weight=mix), rectified=True
+                as_pixels(of_hidden),
+                as_pixels(inner),
+                factors,
+                ctx.attention._replace(weight=mix),
+                rectified=True,
             )
-            of_inner, of_mix = _picture(of_pixels, inner), of_mix.view_as(mix)
+            of_inner, of_mix = as_picture(of_pixels, inner), of_mix.view_as(mix)
             made = mode.winograd(of_inner, back[1], add=gradient, opposed=opposed[0])
         return (
             None,
@@ -403,27 +399,16 @@ class _Attention(torch.autograd.Function):
     def forward(
         ctx: Any, mode: _FastConvolutions, features: Tensor, weight: Tensor, attention: Attention
     ) -> Tensor:
-        made, signs = mode.attention(_pixels(features), attention, any(ctx.needs_input_grad))
-        ctx.save_for_backward(features, weight, signs)
+        made, factors = mode.attention(as_pixels(features), attention, any(ctx.needs_input_grad))
+        ctx.save_for_backward(features, weight, factors)
         ctx.mode, ctx.attention = mode, attention
-        return _picture(made, features)
+        return as_picture(made, features)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight, signs = ctx.saved_tensors
+        features, weight, factors = ctx.saved_tensors
         of_pixels, of_weight = ctx.mode.attention_gradient(
-            _pixels(gradient), _pixels(features), signs, ctx.attention._replace(weight=weight)
+            as_pixels(gradient), as_pixels(features), factors, ctx.attention._replace(weight=weight)
         )
-        return None, _picture(of_pixels, features), of_weight.view_as(weight), None
-
-
-def _pixels(features: Tensor) -> Tensor:
-    """(N, C, H, W) as (pixels, C), contiguous."""
-    return features.permute(0, 2, 3, 1).contiguous().flatten(0, 2)
-
-
-def _picture(pixels: Tensor, like: Tensor) -> Tensor:
-    """(pixels, C) in the shape of ``like``, (N, C, H, W), channels_last."""
-    images, channels, height, width = like.shape
-    return pixels.view(images, height, width, channels).permute(0, 3, 1, 2)
+        return None, as_picture(of_pixels, features), of_weight.view_as(weight), None
