@@ -92,9 +92,9 @@ def test_other_channels_than_vectors_hold_are_refused(kernels: Kernels) -> None:
 
 
 class Block(nn.Module):
-    def __init__(self, channels: int, attention: bool) -> None:
+    def __init__(self, channels: int, attention: bool, bias: bool = False) -> None:
         super().__init__()
-        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2))
+        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1, bias=bias) for _ in range(2))
         self.attention = PixelAttention(channels) if attention else None
         if self.attention is not None:
             nn.init.normal_(self.attention.mix.weight, std=0.2)
@@ -115,12 +115,13 @@ def results(block: nn.Module, features: Tensor, autocast: bool, fast: bool) -> l
 
 
 @pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("last", [False, True])
 def test_blocks_are_as_near_to_exact_ones_as_torchs(
-    attention: bool, last: bool, kernels: Kernels, threads: Callable[[int], None]
+    attention: bool, bias: bool, last: bool, kernels: Kernels, threads: Callable[[int], None]
 ) -> None:
     torch.manual_seed(0)
-    block, features = Block(32, attention), torch.randn(2, 32, 21, 18)
+    block, features = Block(32, attention, bias), torch.randn(2, 32, 21, 18)
     if last:
         features = features.contiguous(memory_format=torch.channels_last)
     exact, ours, theirs = (
@@ -147,7 +148,10 @@ def test_features_that_need_no_gradient_get_none(kernels: Kernels) -> None:
 def test_other_blocks_are_left_to_torch(monkeypatch: pytest.MonkeyPatch, kernels: Kernels) -> None:
     features, asked = torch.randn(1, 16, 8, 8), watched(monkeypatch)
     for first, second in (
-        (nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1, bias=False)),
+        (
+            nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"),
+            nn.Conv2d(16, 16, 3, padding=1, padding_mode="reflect"),
+        ),
         (nn.Conv2d(16, 16, 1, bias=False), nn.Conv2d(16, 16, 3, padding=1, bias=False)),
         (nn.Conv2d(16, 12, 3, padding=1, bias=False), nn.Conv2d(12, 16, 3, padding=1, bias=False)),
         (nn.Conv2d(16, 16, 3, padding=1, bias=False, groups=2), nn.Conv2d(16, 16, 3, padding=1, bias=False)),
