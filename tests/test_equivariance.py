@@ -244,8 +244,11 @@ def test_training_keeps_the_form(tmp_path: Path, symmetry: Symmetry, optimiser: 
     trained = run(config(tmp_path, equivariant=symmetry, **changes))
     assert distance_from_symmetric(trained, symmetry) < 1e-5
     still = {key for key, value in trained.state_dict().items() if torch.equal(before[key], value)}
-    # The last bias is the same for a feature and its negative, and the head takes their difference.
-    assert still == ({"encoder.tail.bias"} if "negatives" in symmetry else set())
+    # The last bias is the same for a feature and its negative, and the head takes their difference. So it does of the
+    # last block's, but for roundings, which on matrix units cancel too.
+    cancelled = {"encoder.tail.bias"} if "negatives" in symmetry else set()
+    may_cancel = {"encoder.body.1.conv2.bias"} if cancelled else set()
+    assert cancelled <= still <= cancelled | may_cancel
     untied = run(config(tmp_path, output=str(tmp_path / "untied"), **changes))
     assert distance_from_symmetric(untied, symmetry) > 1e-2
 

@@ -304,7 +304,7 @@ class RunConfig(Section):
     fast_convolutions: bool = Field(
         default=True,
         description="compute 3x3 convolutions on a CPU without units for matrices by minimal filtering (Winograd): "
-        "twice as fast and more, other roundings",
+        "twice as fast and more, other roundings; with such units, residual blocks in few passes between them",
     )
     equivariant: Symmetry | None = Field(
         default=None,
