@@ -244,10 +244,11 @@ bfloat16 0.0061, 0.0054 and 0.0034
 (`python benchmarks/precision.py --model src/polyres/weights/bundled/small.safetensors --data ../shared/data/validation
 --scale 2`).
 
-With matrix units (AMX) `bfloat16` means torch's convolutions of bfloat16 features. What lies between those of a residual block
-(ReLU, attention, sums, and their gradients) takes longer than they do, one operation at a time; our kernels make one pass over
-memory of each and keep the features that blocks add to in float32. `python benchmarks/blocks.py`, two threads of a Xeon with
-such units, torch 2.13.0+cpu, median of 15 rounds: our time for a block of 64 channels and its ratio to torch's operations.
+With matrix units (AMX) `bfloat16` means torch's convolutions of bfloat16 features. What lies between those of a
+residual block (ReLU, attention, sums, and their gradients) takes longer than they do, one operation at a time; our
+kernels make one pass over memory of each and keep the features that blocks add to in float32. `python
+benchmarks/blocks.py`, two threads of a Xeon with such units, torch 2.13.0+cpu, median of 15 rounds: our time for a
+block of 64 channels and its ratio to torch's operations.
 
 | block | features | forward | ratio | with gradients | ratio |
 |---|---|---|---|---|---|
