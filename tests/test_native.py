@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,13 +28,6 @@ SIZES = [(1, 1, 1), (1, 2, 5), (3, 7, 1), (2, 9, 8), (1, 13, 29)]
 @pytest.fixture(scope="module")
 def kernels(any_kernels: Kernels) -> Kernels:
     return any_kernels
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 def random(*shape: int) -> Tensor:

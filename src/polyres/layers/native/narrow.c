@@ -3,7 +3,6 @@
  * Convolutions are torch's there, on matrix units, and take less time than such passes one operation at a time. Sums and
  * products are of float32; features lie as torch has them in channels_last, (pixel, channel), in whole vectors. */
 #include <stdint.h>
-#include <stdlib.h>
 
 #include "common.h"
 
