@@ -240,7 +240,7 @@ deviation of the errors, ours / torch's, by that of the result:
 {narrow}
 
 On the twelve validation pictures the `small` before lost 0.0011, 0.0006 and 0.0002 dB at ×2, ×3 and ×4 by it, by
-torch's bfloat16 0.0061, 0.0054 and 0.0034; `small` loses 0.0018, 0.0030 and 0.0014 by torch's on a Xeon with matrix
+torch's bfloat16 0.0061, 0.0054 and 0.0034; `small` loses 0.0009, 0.0022 and 0.0008 by torch's on a Xeon with matrix
 units
 (`python benchmarks/precision.py --model src/polyres/weights/bundled/small.safetensors --data ../shared/data/validation
 --scale 2`).
