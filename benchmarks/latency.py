@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import shlex
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -21,7 +23,7 @@ import polyres
 from polyres.cli.memory import keep_freed_memory
 from polyres.deploy import FusedModel, accelerate
 from polyres.deploy.cost import take_turns
-from polyres.deploy.devices import describe
+from polyres.deploy.devices import describe, has_fast_bfloat16
 from polyres.deploy.onnx import export_onnx
 from polyres.files import replacing
 from polyres.layers.layout import channels_last
@@ -64,6 +66,7 @@ def main() -> None:
     print(sections[-1])
     title = f"{arguments.width}x{arguments.height} pixels to x{arguments.scale}"
     page = PAGE.format(
+        command=shlex.join(["python", "benchmarks/latency.py", *sys.argv[1:]]),
         size=title,
         machine=describe(torch.device("cpu")),
         versions=versions(),
@@ -118,7 +121,7 @@ def torch_engines(fused: FusedModel, image: Tensor) -> Iterator[tuple[str, Engin
     native: Any = accelerate(last)
     if native is not last:
         yield NATIVE, lambda: native(given)
-        if native.narrows:
+        if native.narrows or has_fast_bfloat16(torch.device("cpu")):  # products, or passes of residual blocks
             yield NARROW, lambda: in_bfloat16(native, given)
 
 
@@ -218,7 +221,7 @@ def versions() -> str:
 
 PAGE = """# Latency of fused networks on a CPU
 
-`python benchmarks/latency.py`: {size}, one picture, {machine}{versions}. Engines take turns for {rounds} rounds; a
+`{command}`: {size}, one picture, {machine}{versions}. Engines take turns for {rounds} rounds; a
 ratio is the median over the rounds of the time against that of torch eager, float32, NCHW, in the same round, from the
 smallest to the largest. Less is faster.
 
